@@ -1,0 +1,25 @@
+# The operator's image: operator, collector, status API and loader in one, without torch.
+#   docker build -t modelyard:dev .
+ARG BASE=python:3.12-slim
+
+FROM ${BASE} AS build
+ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
+COPY requirements/bootstrap.lock requirements/operator.lock /requirements/
+# A certificate bundle of the machine that builds may be given as the secret `ca`; without it the base image's own is used.
+RUN --mount=type=cache,target=/root/.cache \
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    python3 -m venv /uv && /uv/bin/pip install --quiet --require-hashes -r /requirements/bootstrap.lock && \
+    /uv/bin/uv venv --quiet --python python3 /opt/modelyard && \
+    /uv/bin/uv pip sync --quiet --python /opt/modelyard/bin/python --require-hashes /requirements/operator.lock
+
+FROM ${BASE}
+COPY --from=build /opt/modelyard /opt/modelyard
+ENV PATH=/opt/modelyard/bin:$PATH PYTHONPATH=/opt/modelyard/app PYTHONUNBUFFERED=1 HOME=/tmp
+RUN printf '#!/opt/modelyard/bin/python\nimport sys\nfrom modelyard.cli import main\nsys.exit(main())\n' \
+    > /opt/modelyard/bin/modelyard && chmod 755 /opt/modelyard/bin/modelyard
+COPY operator/modelyard /opt/modelyard/app/modelyard
+COPY training/modelyard_training/__init__.py /opt/modelyard/app/modelyard_training/__init__.py
+COPY training/modelyard_training/params /opt/modelyard/app/modelyard_training/params
+RUN /opt/modelyard/bin/python -m compileall -q /opt/modelyard/app
+USER 1000:1000
+ENTRYPOINT ["modelyard"]
