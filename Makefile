@@ -1,0 +1,116 @@
+# Modelyard. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(MODELYARD_CACHE),$(HOME)/.cache/modelyard)
+export MODELYARD_CACHE := $(CACHE)
+export UV_CACHE_DIR := $(CACHE)/uv
+export UV_SYSTEM_CERTS ?= 1
+export PYTHONPATH := operator:training:hack:tests
+export PYTHONDONTWRITEBYTECODE := 1
+
+# One environment a lock, named by its content and shared by every checkout.
+lock-key = $(shell sha256sum requirements/$(1).lock | cut -c1-12)
+DEV := $(CACHE)/venv-dev-$(call lock-key,dev)
+LIGHT := $(CACHE)/venv-operator-$(call lock-key,operator)
+UV := $(CACHE)/bootstrap-$(call lock-key,bootstrap)/bin/uv
+PYTHON := $(DEV)/bin/python
+PYTEST := $(PYTHON) -m pytest
+
+-include hack/cluster.mk
+
+.PHONY: help
+help: ## List the targets
+	@echo "make TARGET, where TARGET is one of:"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- environments
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Modelyard needs Python 3.11 or newer as python3." >&2; exit 1; }
+	@python3 -m venv $(dir $(UV)).. && $(dir $(UV))pip install --quiet --require-hashes -r requirements/bootstrap.lock
+
+define make-venv
+	@echo "installing $(2) into $(1)"
+	@rm -rf $(1).new && $(UV) venv --quiet --relocatable --python python3 $(1).new
+	@$(UV) pip sync --quiet --python $(1).new/bin/python --require-hashes requirements/$(2).lock
+	@rm -rf $(1) && mv $(1).new $(1)
+	@ls -dt $(CACHE)/venv-$(2)-* | tail -n +3 | xargs -r rm -rf  # an environment of torch's size: keep the newest two
+endef
+
+$(DEV)/bin/python: | $(UV)
+	$(call make-venv,$(DEV),dev)
+
+$(LIGHT)/bin/python: | $(UV)
+	$(call make-venv,$(LIGHT),operator)
+
+.PHONY: env
+env: $(DEV)/bin/python ## Install the development environment (torch too) and print its Python
+	@echo $(DEV)/bin/python
+
+.PHONY: lock
+lock: | $(UV) ## Resolve the dependencies anew
+	@uv_() { $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate "$$@"; }; \
+	uv_ pyproject.toml --extra dev -o requirements/dev.lock; \
+	uv_ pyproject.toml --extra operator --extra loader --extra api -c requirements/dev.lock -o requirements/operator.lock; \
+	uv_ pyproject.toml --extra training -c requirements/dev.lock -o requirements/trainer.lock
+
+# ---- the main job
+
+.PHONY: demo
+demo: $(LIGHT)/bin/python ## Bring up a cluster, install Modelyard, fetch, train, save and predict
+	@$(LIGHT)/bin/python -m demo
+
+# ---- code
+
+.PHONY: generate
+generate: $(DEV)/bin/python ## Write the CRDs, their copies in the chart, and the reference pages from the types
+	@$(PYTHON) -m generate
+
+.PHONY: lint
+lint: $(DEV)/bin/python ## Types, style, import layers, generated files, the chart
+	@$(DEV)/bin/ruff check .
+	@$(DEV)/bin/ruff format --check .
+	@$(DEV)/bin/mypy operator/modelyard training/modelyard_training hack
+	@$(DEV)/bin/lint-imports --no-cache
+	@$(PYTHON) -m generate --check
+
+.PHONY: format
+format: $(DEV)/bin/python ## Format the code and mend what can be mended by itself
+	@$(DEV)/bin/ruff check --fix-only --quiet .
+	@$(DEV)/bin/ruff format --quiet .
+
+# ---- tests
+
+.PHONY: test-unit
+test-unit: $(DEV)/bin/python ## Pure code: seconds, no root
+	@$(PYTEST) tests/unit
+
+.PHONY: test-loader
+test-loader: $(DEV)/bin/python ## The loader against real servers on loopback
+	@$(PYTEST) tests/loader
+
+.PHONY: test-agent
+test-agent: $(DEV)/bin/python ## The agent with real child processes
+	@$(PYTEST) tests/agent
+
+.PHONY: test-training
+test-training: $(DEV)/bin/python ## The trainer on the CPU: quality, kill and resume, bad input
+	@$(PYTEST) tests/training
+
+.PHONY: test-cluster
+test-cluster: $(DEV)/bin/python ## The operator against a real control plane
+	@$(PYTEST) tests/cluster
+
+.PHONY: test-e2e
+test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run
+	@$(PYTEST) tests/e2e
+
+.PHONY: test
+test: lint ## Everything
+	@$(PYTHON) -m pytest tests/unit tests/loader tests/agent tests/training tests/cluster tests/e2e
+
+.PHONY: clean
+clean: ## Remove what the tests and the linters left in the checkout
+	@rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache
