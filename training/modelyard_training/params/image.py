@@ -1,0 +1,42 @@
+"""Parameters of `image-classification` and `image-regression`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelyard_training.params.common import EarlyStopping, LoopParams, Unset
+
+
+class ImageParams(LoopParams):
+    """A picture to a class or a number: a small CNN from scratch, or a backbone from `model.ref` with a new head."""
+
+    architecture: Annotated[
+        Literal["CNN", "Pretrained"] | None, Unset(None, "`Pretrained` with a `model.ref`, else `CNN`")
+    ] = Field(default=None, description="`CNN` is trained from scratch; `Pretrained` needs a base model.")
+    image_size: Annotated[int | None, Unset(224, "what most backbones were trained on")] = Field(
+        default=None, ge=8, le=2048, description="Edge in pixels to which pictures are scaled."
+    )
+    augment: Annotated[
+        Literal["None", "Light", "Strong"] | None, Unset("Light", "small shifts rarely change the label")
+    ] = Field(
+        default=None,
+        description="Random changes of the training pictures: shifts; with `Strong` crops and colours too.",
+    )
+    max_broken_share: Annotated[float | None, Unset(0.01, "a few broken files are normal, many are a mistake")] = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of pictures that may be unreadable (skipped, counted) before it is an error.",
+    )
+    class_weights: Annotated[
+        Literal["None", "Balanced"] | None, Unset("None", "the metrics stay those of the data")
+    ] = Field(default=None, description="`Balanced` weighs each class by its rarity. Classification only.")
+    best_metric: Annotated[
+        Literal["loss", "accuracy", "f1", "auroc", "r2", "mae", "rmse"] | None, Unset("loss", "it is the least noisy")
+    ] = Field(default=None, description="Metric on the held-out split that says which checkpoint is best.")
+    early_stopping: EarlyStopping | None = Field(default=None, description="When to stop before the last epoch.")
+    epochs: Annotated[int | None, Unset(30, "early stopping ends most runs before")] = Field(
+        default=None, ge=1, le=100000, description="Most passes over the training split."
+    )
