@@ -1,0 +1,1 @@
+"""Build the images, install the chart: what the demo and the end-to-end tests do in the same way."""
