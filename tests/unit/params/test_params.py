@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from modelyard_training.params import RECIPES, DatasetConfig, Params, RunConfig, TextParams, resolve, unset
 from pydantic import ValidationError
+
+from modelyard_training.params import RECIPES, DatasetConfig, Params, RunConfig, TextParams, resolve, unset
 
 CLASSES = sorted({r.params for r in RECIPES.values()}, key=lambda c: c.__name__)
 

@@ -69,6 +69,8 @@ class Params(BaseModel):
                 prop.update(only)
             if prop.get("default", ...) is None:
                 del prop["default"]
+            if "const" in prop:
+                prop["enum"] = [prop.pop("const")]
             prop.pop("title", None)
             if (rule := unset(cls, name)) is not None:
                 prop["description"] = f"{prop.get('description', '')} {rule.text()}".strip()

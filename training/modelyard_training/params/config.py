@@ -89,7 +89,7 @@ class DatasetConfig(Params):
 class CheckpointPolicy(Params):
     """How often a run saves what it needs to go on, and how many of these it keeps."""
 
-    every_steps: Annotated[int | None, Unset(None, "`everySeconds` and each epoch's end decide")] = Field(
+    every_steps: Annotated[int | None, Unset(None, "`everySeconds` alone decides")] = Field(
         default=None, ge=1, le=100_000_000, description="Optimiser steps between checkpoints."
     )
     every_seconds: Annotated[int | None, Unset(300, "at most five minutes of work are done twice")] = Field(
