@@ -1,0 +1,8 @@
+"""The launcher of Modelyard's own local Kubernetes cluster, for machines without a Docker engine.
+
+`python -m localcluster --help` is its command line; tests use `ControlPlane` from here.
+"""
+
+from localcluster.controlplane import ControlPlane
+
+__all__ = ["ControlPlane"]
