@@ -51,9 +51,5 @@ def _files(path: Path) -> list[Path]:
 def build(image: Image, repository_prefix: str) -> tuple[str, str]:
     """Build what is not there yet; returns repository and tag."""
     repository, tag = f"{repository_prefix}{image.name}", image.key()
-    show(
-        launcher(
-            "build-image", "--tag", f"{repository}:{tag}", "--file", ROOT / image.dockerfile, "--context", ROOT
-        )
-    )
+    show(launcher("build-image", "--tag", f"{repository}:{tag}", "--file", ROOT / image.dockerfile, "--context", ROOT))
     return repository, tag

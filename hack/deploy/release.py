@@ -22,9 +22,14 @@ class Cluster:
     kubectl_bin: str
     helm_bin: str
 
+    @property
+    def kubectl_words(self) -> list[str]:
+        """kubectl with this cluster, for a command line that is run elsewhere."""
+        return [self.kubectl_bin, "--kubeconfig", str(self.kubeconfig)]
+
     def kubectl(self, *words: str | Path, stdin: str | None = None) -> str:
         """What kubectl printed. Raises CommandError."""
-        return run([self.kubectl_bin, "--kubeconfig", self.kubeconfig, *words], stdin=stdin)
+        return run([*self.kubectl_words, *words], stdin=stdin)
 
     def helm(self, *words: str | Path) -> str:
         """What helm printed. Raises CommandError."""
@@ -56,6 +61,4 @@ def install(
     chart = ROOT / "charts" / "modelyard"
     cluster.helm("upgrade", "--install", RELEASE, chart, "--namespace", NAMESPACE, "--values", path)
     for name in ("operator", "collector"):
-        cluster.kubectl(
-            "-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}-{name}", "--timeout", "180s"
-        )
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}-{name}", "--timeout", "180s")

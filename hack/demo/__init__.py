@@ -1,0 +1,1 @@
+"""`make demo`: the main job, from no cluster to a saved model that predicts."""
