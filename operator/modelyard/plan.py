@@ -90,6 +90,20 @@ class SetFinalizers:
 
 
 @dataclass(frozen=True, slots=True)
+class PatchMetadata:
+    """JSON merge patch of labels, annotations and ownerReferences, refused if uid or resourceVersion have moved on.
+
+    For what server-side apply cannot say: an owner that a POST has set can be replaced or taken away only like this.
+    `metadata` holds just what changes; a list is replaced whole, a value of None removes its key.
+    """
+
+    ref: Ref
+    uid: str
+    resource_version: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class PatchStatus:
     """Server-side apply of everything that the operator owns under `status`, with the root's resourceVersion."""
 
@@ -110,7 +124,7 @@ class Event:
     type: Literal["Normal", "Warning"] = "Normal"
 
 
-Action = Create | Apply | Delete | SetFinalizers | PatchStatus | Event
+Action = Create | Apply | Delete | SetFinalizers | PatchMetadata | PatchStatus | Event
 
 
 @dataclass(frozen=True, slots=True)
