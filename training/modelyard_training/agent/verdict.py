@@ -1,0 +1,83 @@
+"""From how the program ended to the agent's exit code, a reason and a sentence. Pure.
+
+Exit code 0 after a stop request means "stopped" unless the program said that it is done: a stock Hugging Face
+`Trainer` saves a checkpoint on SIGTERM and exits 0 in the middle of its run. Under torchrun the launcher exits 1
+whatever its workers did, so there the program's own word decides.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from .child import Exit
+from .codes import BAD_INPUT, DONE, ERROR, STOPPED, Reason, Verdict
+
+MAX_MESSAGE = 1024
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+
+
+def judge(
+    end: Exit,
+    said: Mapping[str, Any],
+    done: bool,
+    step: int | None,
+    out_of_memory: bool,
+    launcher: bool,
+    grace: float,
+) -> Verdict:
+    """`said`: the program's last `result`; `done`: it said so; `launcher`: `end` is torchrun's, not the program's."""
+    result = said.get("result") if launcher and end.code == ERROR else None
+    if end.code == DONE and not end.signal:
+        if done or not end.asked:
+            return Verdict(DONE, "done", Reason.COMPLETED, _message(said) or "The run is finished.")
+        return _stopped(said, step)
+    if done and result == "done":
+        return Verdict(DONE, "done", Reason.COMPLETED, _message(said) or "The run is finished.")
+    if end.code == BAD_INPUT or (result == "failed" and said.get("reason") == Reason.BAD_INPUT):
+        message = _message(said) or "The program refused its input: its last lines say why."
+        return Verdict(BAD_INPUT, "failed", _reason(said) or Reason.BAD_INPUT, message)
+    if end.code == STOPPED or result == "stopped":
+        return _stopped(said, step)
+    if end.killed:
+        message = (
+            f"The program did not end within the grace period of {grace:g} s after the stop request: it was killed."
+        )
+        return Verdict(ERROR, "failed", Reason.GRACE_EXCEEDED, message + _after(step))
+    if out_of_memory or signal.SIGKILL in (end.signal, end.code - 128):
+        message = "The program was killed by the kernel, most likely out of memory: give it more, or a smaller batch."
+        return Verdict(ERROR, "failed", Reason.OUT_OF_MEMORY, message + _after(step))
+    if end.asked and signal.SIGTERM in (end.signal, end.code - 128):
+        message = "The program ended on the stop request without saving: it goes on from its last checkpoint."
+        return Verdict(STOPPED, "stopped", Reason.STOPPED, message + _after(step))
+    ending = f"was ended by signal {_name(end.signal)}" if end.signal else f"ended with exit code {end.code}"
+    message = _message(said) or f"The program {ending}.{_after(step)}"
+    return Verdict(ERROR, "failed", _reason(said) or Reason.ERROR, message)
+
+
+def _stopped(said: Mapping[str, Any], step: int | None) -> Verdict:
+    message = _message(said) or f"The program stopped when asked to.{_after(step)}"
+    return Verdict(STOPPED, "stopped", Reason.STOPPED, message)
+
+
+def _after(step: int | None) -> str:
+    return "" if step is None else f" It had reached step {step}."
+
+
+def _message(said: Mapping[str, Any]) -> str:
+    message = said.get("message")
+    return message.strip()[:MAX_MESSAGE] if isinstance(message, str) else ""
+
+
+def _reason(said: Mapping[str, Any]) -> str | None:
+    reason = said.get("reason")
+    return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else None
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
