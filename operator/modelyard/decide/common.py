@@ -1,0 +1,166 @@
+"""What the decisions of all kinds share: owners, uses, the guard finalizer, and status writes that happen once.
+
+Pure. A status is compared before it is written, so a decision made twice writes once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from modelyard.plan import Kind, Obj, PatchStatus, Ref, SetFinalizers
+from modelyard.resources import conditions
+from modelyard.resources.meta import FINALIZER
+
+_NAMES_SHOWN = 5
+
+
+def ref_to(kind: Kind, obj: Obj) -> Ref:
+    """The name of an observed object."""
+    meta = obj["metadata"]
+    return Ref(kind, meta["namespace"], meta["name"])
+
+
+def uid_of(obj: Obj) -> str:
+    """The identity of an observed object."""
+    uid: str = obj["metadata"]["uid"]
+    return uid
+
+
+def generation_of(obj: Obj) -> int:
+    """The generation of an observed object's spec."""
+    return int(obj["metadata"].get("generation", 0))
+
+
+def annotation(obj: Obj, name: str) -> str | None:
+    """The value of an annotation, or None."""
+    return (obj["metadata"].get("annotations") or {}).get(name)
+
+
+def label(obj: Obj, name: str) -> str | None:
+    """The value of a label, or None."""
+    return (obj["metadata"].get("labels") or {}).get(name)
+
+
+def is_deleting(obj: Obj) -> bool:
+    """Whether the object's deletion was asked for and waits for its finalizers."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
+def owner_reference(kind: Kind, owner: Obj) -> dict[str, Any]:
+    """The controller reference that makes an object ours, and lets it go with its owner."""
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "name": owner["metadata"]["name"],
+        "uid": uid_of(owner),
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def controller_uid(obj: Obj) -> str | None:
+    """The uid of the owner that controls the object, or None for an object of its own."""
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference["uid"])
+    return None
+
+
+def canonical_hash(value: Any, length: int = 16) -> str:
+    """Hex digits over `value` as canonical JSON: the same for the same content, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def listed(items: Collection[str]) -> str:
+    """A list for people: the first few names in order, and how many more there are."""
+    shown = sorted(items)[:_NAMES_SHOWN]
+    more = len(items) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def guard(kind: Kind, root: Obj, wanted: bool) -> SetFinalizers | None:
+    """Puts our finalizer on the root or takes it off, or None if it is as wanted.
+
+    An object that is being deleted gets no new finalizer: the API server refuses that.
+    """
+    present = tuple(root["metadata"].get("finalizers") or ())
+    if (FINALIZER in present) == wanted or (wanted and is_deleting(root)):
+        return None
+    finalizers = (*present, FINALIZER) if wanted else tuple(f for f in present if f != FINALIZER)
+    return SetFinalizers(ref_to(kind, root), uid_of(root), root["metadata"]["resourceVersion"], finalizers)
+
+
+def has_guard(root: Obj) -> bool:
+    """Whether our finalizer is on the object."""
+    return FINALIZER in (root["metadata"].get("finalizers") or ())
+
+
+class ConditionSet:
+    """The conditions of one object or entry while a decision is made: starts from what is there, keeps its times."""
+
+    def __init__(self, existing: Any, *, now: datetime, generation: int) -> None:
+        self._existing = list(existing or ())
+        self._now = now
+        self._generation = generation
+        self._set: list[dict[str, Any]] = []
+
+    def set(self, type: str, status: conditions.ConditionStatus, reason: str, message: str) -> None:
+        """This condition says this now. What is not set in a decision is dropped from the object."""
+        one = conditions.set_condition(
+            [c for c in self._existing if c.get("type") == type],
+            type,
+            status,
+            reason,
+            message,
+            now=self._now,
+            generation=self._generation,
+        )
+        self._set = [c for c in self._set if c["type"] != type] + one
+
+    def flag(self, type: str, value: bool, reason: str, message: str) -> None:
+        """The same, for a condition that is either true or false."""
+        self.set(type, "True" if value else "False", reason, message)
+
+    def result(self) -> list[dict[str, Any]]:
+        """The conditions that were set, in the order in which they first were."""
+        return list(self._set)
+
+
+def status_patch(
+    kind: Kind, root: Obj, status: Mapping[str, Any], *, foreign: Collection[str] = ()
+) -> PatchStatus | None:
+    """The write of everything that the operator owns under `status`, or None if the object already says so.
+
+    `foreign` names fields with another writer (`progress`, `checkpoint.lastReported`): neither compared nor sent.
+    Empty values are left out on both sides.
+    """
+    skip = {tuple(path.split(".")) for path in foreign}
+    wanted = _meaningful(status, skip)
+    if wanted == _meaningful(root.get("status") or {}, skip):
+        return None
+    return PatchStatus(ref_to(kind, root), root["metadata"]["resourceVersion"], wanted)
+
+
+def _meaningful(value: Mapping[str, Any], skip: set[tuple[str, ...]], at: tuple[str, ...] = ()) -> dict[str, Any]:
+    result = {}
+    for key, inner in value.items():
+        path = (*at, key)
+        if path in skip:
+            continue
+        pruned = _meaningful(inner, skip, path) if isinstance(inner, Mapping) else _item(inner)
+        if pruned is not None and pruned != {} and pruned != [] and pruned != "":
+            result[key] = pruned
+    return result
+
+
+def _item(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _meaningful(value, set())
+    if isinstance(value, list | tuple):
+        return [_item(v) for v in value]
+    return value
