@@ -1,0 +1,102 @@
+"""An attempt as a Job of the cluster that the operator runs in.
+
+One Job per attempt, made once and never changed: a Job's template can't be, and `suspend` may belong to Kueue. It
+never retries by itself; its failure rules only keep the cause in its condition when the pod is gone. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from modelyard.compute import gpu
+from modelyard.compute.ended import BAD_INPUT, CONTAINER, STOPPED
+from modelyard.compute.observe import observe
+from modelyard.compute.observed import Attempt
+from modelyard.compute.pod import Run, grace_seconds, pod_spec
+from modelyard.plan import Obj
+from modelyard.resources.meta import COMPONENT_TRAINING, JOB, TRAINING, managed_labels
+from modelyard.resources.names import training_job
+from modelyard.resources.quantities import parse_gpu
+from modelyard.settings import Settings
+
+KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
+
+class KubernetesCompute:
+    """Builds and observes the Jobs of attempts. `ca_pem` is the certificate that trainers trust the collector by."""
+
+    def __init__(self, settings: Settings, ca_pem: str | None = None) -> None:
+        self._settings = settings
+        self._ca_pem = ca_pem
+
+    def problems(self, spec: Mapping[str, Any]) -> list[str]:
+        """What of a Training's spec can't be placed here, in words for the user."""
+        kind = parse_gpu((spec.get("compute") or {}).get("gpu")).type
+        wrong = gpu.problem(kind) if kind else None
+        return [wrong] if wrong else []
+
+    def grace_seconds(self, spec: Mapping[str, Any]) -> int:
+        """The longest that a pod keeps running after it was told to stop."""
+        return grace_seconds(spec)
+
+    def job(
+        self,
+        training: Obj,
+        *,
+        attempt: int,
+        output_claim: str,
+        config: str,
+        model: tuple[str, str] | None,
+        dataset: tuple[str, str] | None,
+    ) -> dict[str, Any]:
+        """The Job of that attempt. `model` and `dataset` are (claim, path in it); `config` is JSON for the trainer."""
+        meta, compute = training["metadata"], training["spec"].get("compute") or {}
+        labels = managed_labels(COMPONENT_TRAINING, training=meta["name"], attempt=str(attempt))
+        queue = compute.get("queueName")
+        run = Run(attempt, output_claim, config, model, dataset)
+        template = {
+            "metadata": {"labels": labels, "annotations": dict(compute.get("podAnnotations") or {})},
+            "spec": pod_spec(training, run, self._settings, self._ca_pem),
+        }
+        return {
+            "apiVersion": JOB.api_version,
+            "kind": JOB.kind,
+            "metadata": {
+                "namespace": meta["namespace"],
+                "name": training_job(meta["name"], attempt),
+                "labels": {**labels, **({KUEUE_QUEUE: queue} if queue else {})},
+                "ownerReferences": [
+                    {
+                        "apiVersion": TRAINING.api_version,
+                        "kind": TRAINING.kind,
+                        "name": meta["name"],
+                        "uid": meta["uid"],
+                        "controller": True,
+                        "blockOwnerDeletion": True,
+                    }
+                ],
+            },
+            "spec": {
+                "backoffLimit": 0,
+                "podReplacementPolicy": "Failed",
+                "suspend": bool(queue),
+                "podFailurePolicy": {"rules": _rules()},
+                "template": template,
+            },
+        }
+
+    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
+        """The attempt as its Job and its pods show it."""
+        return observe(attempt, job, pods)
+
+
+def _rules() -> list[dict[str, Any]]:
+    """In the order that `ended` reads them by."""
+
+    def on_exit(operator: str, code: int) -> dict[str, Any]:
+        codes = {"containerName": CONTAINER, "operator": operator, "values": [code]}
+        return {"action": "FailJob", "onExitCodes": codes}
+
+    disrupted = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    return [disrupted, on_exit("In", BAD_INPUT), on_exit("In", STOPPED), on_exit("NotIn", 0)]
