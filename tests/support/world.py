@@ -12,7 +12,7 @@ asked for their views of it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,10 +35,11 @@ from modelyard.resources.meta import JOB, POD, PVC, ROOT_KINDS
 from modelyard.resources.times import format_time
 
 Obj = dict[str, Any]
+Events = list[Event]
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
 
-class Refused(Exception):
+class WriteRefusedError(Exception):
     """The server said no: the rest of the plan is not carried out, and the next decision starts from fresh state."""
 
 
@@ -49,7 +50,7 @@ class World:
     objects: dict[Ref, Obj] = field(default_factory=dict)
     now: datetime = START
     writes: int = 0
-    events: list[Event] = field(default_factory=list)
+    events: Events = field(default_factory=list)
     taken: dict[Ref, Obj] = field(default_factory=dict)
     """Objects that a create met, as the operator's facts keep them."""
     _counter: int = 0
@@ -62,7 +63,7 @@ class World:
         """A user creates the object; answers it as stored."""
         ref = Ref(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
         if ref in self.objects:
-            raise Refused(f"{ref} exists")
+            raise WriteRefusedError(f"{ref} exists")
         stored = copy.deepcopy(obj)
         stored["metadata"] |= {
             "uid": f"uid-{self._tick()}",
@@ -117,7 +118,7 @@ class World:
         for action in plan.actions[:upto]:
             try:
                 self._act(action)
-            except Refused:
+            except WriteRefusedError:
                 return False
         return True
 
@@ -133,7 +134,7 @@ class World:
                 live = self._live(ref, uid, version)
                 added = set(finalizers) - set(live["metadata"].get("finalizers") or ())
                 if added and live["metadata"].get("deletionTimestamp"):
-                    raise Refused("no new finalizers on an object that is being deleted")
+                    raise WriteRefusedError("no new finalizers on an object that is being deleted")
                 self._write(ref, live, lambda o: o["metadata"].update(finalizers=list(finalizers)))
             case PatchMetadata(ref, uid, version, metadata):
                 live = self._live(ref, uid, version)
@@ -158,16 +159,16 @@ class World:
         ref = Ref(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
         if ref in self.objects:
             self.taken[ref] = self.objects[ref]
-            raise Refused(f"{ref} exists")
+            raise WriteRefusedError(f"{ref} exists")
         self.writes += 1
         self.put(kind, obj)
 
     def _live(self, ref: Ref, uid: str | None, version: str | None = None) -> Obj:
         obj = self.objects.get(ref)
         if obj is None or (uid is not None and obj["metadata"]["uid"] != uid):
-            raise Refused(f"{ref} is gone or another")
+            raise WriteRefusedError(f"{ref} is gone or another")
         if version is not None and obj["metadata"]["resourceVersion"] != version:
-            raise Refused(f"{ref} has moved on")
+            raise WriteRefusedError(f"{ref} has moved on")
         return obj
 
     def _write(self, ref: Ref, live: Obj, change: Callable[[Obj], Any]) -> None:
@@ -210,11 +211,11 @@ class World:
         """The object, or None."""
         return self.objects.get(Ref(kind, namespace, name))
 
-    def list(self, kind: Kind, namespace: str | None = None) -> list[Obj]:
+    def list(self, kind: Kind, namespace: str | None = None) -> Sequence[Obj]:
         """All objects of a kind."""
         return [o for r, o in self.objects.items() if r.kind == kind and namespace in (None, r.namespace)]
 
-    def owned(self, uid: str) -> list[Obj]:
+    def owned(self, uid: str) -> Sequence[Obj]:
         """What has an owner reference to that uid."""
         return [
             o
@@ -226,7 +227,7 @@ class World:
         """A lookup by what `fn` answers for an object."""
         self._indexes[name] = (kind, fn)
 
-    def indexed(self, name: str, value: str) -> list[Obj]:
+    def indexed(self, name: str, value: str) -> Sequence[Obj]:
         """The objects for which the index has that value."""
         kind, fn = self._indexes[name]
         return [o for o in self.list(kind) if value in set(fn(o))]
