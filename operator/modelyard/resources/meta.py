@@ -1,0 +1,65 @@
+"""Every name that Modelyard and the cluster know each other by: group, kinds, labels, annotations, finalizer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from modelyard.plan import Kind
+
+GROUP: Final = "modelyard.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+MODELSOURCE: Final = Kind(API_VERSION, "ModelSource", "modelsources")
+MODEL: Final = Kind(API_VERSION, "Model", "models")
+TRAINING: Final = Kind(API_VERSION, "Training", "trainings")
+ROOT_KINDS: Final = (MODELSOURCE, MODEL, TRAINING)
+
+PVC: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+POD: Final = Kind("v1", "Pod", "pods")
+CONFIGMAP: Final = Kind("v1", "ConfigMap", "configmaps")
+SECRET: Final = Kind("v1", "Secret", "secrets")
+NAMESPACE: Final = Kind("v1", "Namespace", "namespaces")
+NODE: Final = Kind("v1", "Node", "nodes")
+EVENT: Final = Kind("v1", "Event", "events")
+JOB: Final = Kind("batch/v1", "Job", "jobs")
+LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
+STORAGECLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses")
+DATASET: Final = Kind("dataset.baizeai.io/v1alpha1", "Dataset", "datasets")
+
+FIELD_MANAGER: Final = "modelyard"
+FINALIZER: Final = f"{GROUP}/guard"
+
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+MANAGED_BY: Final = "modelyard"
+MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+"""Selects every object that Modelyard made; what watches of PVCs, Jobs and Pods ask for."""
+
+COMPONENT_DOWNLOAD: Final = "download"
+COMPONENT_TRAINING: Final = "training"
+COMPONENT_DATA: Final = "data"
+COMPONENT_OUTPUT: Final = "output"
+
+LABEL_SOURCE: Final = f"{GROUP}/source"
+LABEL_MODEL: Final = f"{GROUP}/model"
+LABEL_VERSION: Final = f"{GROUP}/version"
+LABEL_TRAINING: Final = f"{GROUP}/training"
+LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_ACCEPT_SHARES: Final = f"{GROUP}/accept-shares"
+
+ANNOTATION_SAVED: Final = f"{GROUP}/saved"
+"""On an output PVC: the record of a saved version, as JSON."""
+ANNOTATION_RESYNC: Final = f"{GROUP}/resync"
+"""On a Model: any new value fetches its versions again, once per value."""
+ANNOTATION_APPROVE: Final = f"{GROUP}/approve"
+"""On a Training that waits for approval: the digest of the analysis that a person accepts."""
+
+
+def managed_labels(component: str, **more: str) -> dict[str, str]:
+    """The labels of an object that we create. `more` takes `source`, `model`, `version`, `training`, `attempt`."""
+    return {
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_COMPONENT: component,
+        **{f"{GROUP}/{name}": value for name, value in more.items()},
+    }
