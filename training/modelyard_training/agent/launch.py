@@ -46,8 +46,8 @@ def environment(
     )
     child.setdefault("PYTHONUNBUFFERED", "1")
     # Programs honour http_proxy for the loopback address too, and would hand their reports to the proxy.
-    for name in ("no_proxy", "NO_PROXY"):
-        child[name] = ",".join([*_LOOPBACK, *(host for host in env.get(name, "").split(",") if host)])
+    hosts = [host for name in ("no_proxy", "NO_PROXY") for host in env.get(name, "").split(",") if host]
+    child["no_proxy"] = child["NO_PROXY"] = ",".join(dict.fromkeys([*_LOOPBACK, *hosts]))
     if settings.world_size > 1:
         # torchrun kills its workers 30 s after a SIGTERM unless told otherwise, whatever they are still saving.
         child.update(

@@ -13,7 +13,7 @@ from socketserver import TCPServer
 from threading import Thread
 from typing import Any
 
-MAX_BODY = 256 * 1024
+MAX_BODY = 1024 * 1024
 _IDLE_SECONDS = 60
 
 Take = Callable[[dict[str, Any]], bool]
