@@ -1,0 +1,251 @@
+"""What an installation can set: one YAML file, and environment variables over it.
+
+Read once at start by operator and collector, frozen from then on. A key that does not exist is an error that names the
+ones that do, because a typo that is ignored is found weeks later. Keys are camelCase in the file
+(`collector.tlsSecret`); in the environment `MODELYARD_` and `__` between levels, in capitals
+(`MODELYARD_COLLECTOR__TLSSECRET`, `MODELYARD_WATCHNAMESPACES='["a","b"]'`).
+
+No secret belongs in here: only names of Secrets and paths of files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+SETTINGS_ENV = "MODELYARD_SETTINGS"
+_SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text says where and what to do, without repeating values."""
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class Images(Section):
+    """Images of the pods that Modelyard starts in users' namespaces."""
+
+    loader: str = "modelyard:latest"
+    trainer: str = "modelyard-trainer:latest"
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    pull_secrets: tuple[str, ...] = ()
+
+
+class PodSecurity(Section):
+    """The ids of those pods. `enabled: false` leaves them out, for platforms that choose their own (OpenShift)."""
+
+    enabled: bool = True
+    run_as_user: Annotated[int, Field(ge=1)] = 1000
+    run_as_group: Annotated[int, Field(ge=1)] = 1000
+    fs_group: Annotated[int, Field(ge=1)] = 1000
+
+
+class Storage(Section):
+    """Volumes of versions whose `storage` does not say."""
+
+    default_size: str = "20Gi"
+    default_access_modes: tuple[AccessMode, ...] = ("ReadWriteOnce",)
+    default_storage_class: str | None = None
+
+
+class Sharing(Section):
+    """What a namespace must carry to be shared with: `key=value`."""
+
+    require_namespace_label: str = "modelyard.dev/accept-shares=true"
+
+
+class Reads(Section):
+    """How often a Secret or another object outside the watches is read again by name."""
+
+    period_seconds: Seconds = 30
+    max_per_second: Annotated[float, Field(gt=0)] = 20
+
+
+class Collector(Section):
+    """Where running pods report to. Without `url` nothing is reported.
+
+    With `caFile` (certificates from elsewhere) the operator makes none and gives pods that file's.
+    """
+
+    url: str | None = None
+    ca_file: Path | None = None
+    service: str = "modelyard-collector"
+    tls_secret: str = "modelyard-collector-tls"
+    ca_secret: str = "modelyard-ca"
+    token_file: Path = Path("/var/run/secrets/modelyard/token")
+    operator_user: str = ""
+    port: Port = 8443
+    metrics_port: Port = 9090
+    tls_dir: Path = Path("/etc/modelyard-tls")
+    poll_seconds: Seconds = 2
+
+
+class Certificates(Section):
+    """Lifetimes of the certificates in the operator's own namespace. A leaf is renewed at two thirds of its life."""
+
+    ca_days: Annotated[int, Field(ge=2)] = 3650
+    leaf_days: Annotated[float, Field(gt=0)] = 90
+
+
+class Lease(Section):
+    """Leadership: who does not renew for `durationSeconds` is replaced; who cannot for `renewDeadlineSeconds` exits."""
+
+    name: str = "modelyard-operator"
+    duration_seconds: Annotated[int, Field(ge=2)] = 15
+    renew_deadline_seconds: Seconds = 10
+    retry_seconds: Seconds = 2
+
+
+class ContainerResources(Section):
+    """Requests and limits of a container, as Kubernetes writes them."""
+
+    requests: Mapping[str, str] = {}
+    limits: Mapping[str, str] = {}
+
+
+class Download(Section):
+    """Jobs that bring a version into a volume."""
+
+    max_retries: Annotated[int, Field(ge=0)] = 5
+    backoff_seconds: Seconds = 10
+    max_backoff_seconds: Seconds = 600
+    resources: ContainerResources = ContainerResources(
+        requests={"cpu": "200m", "memory": "256Mi"}, limits={"memory": "2Gi"}
+    )
+    node_selector: Mapping[str, str] = {}
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+
+
+class TrainingDefaults(Section):
+    """Training runs whose spec does not say."""
+
+    default_output_size: str = "10Gi"
+    default_cpu: str = "1"
+    default_memory: str = "2Gi"
+    data_ttl_seconds: Seconds = 3600
+
+
+class Settings(BaseSettings):
+    """All settings of one installation. Build with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        env_prefix="MODELYARD_",
+        env_prefix_target="all",
+        env_nested_delimiter="__",
+    )
+
+    namespace: str = ""
+    watch_namespaces: tuple[str, ...] = ()
+    data_plane: Literal["auto", "baize", "native"] = "auto"
+    images: Images = Images()
+    pod_security: PodSecurity = PodSecurity()
+    storage: Storage = Storage()
+    sharing: Sharing = Sharing()
+    secrets: Reads = Reads()
+    collector: Collector = Collector()
+    certificates: Certificates = Certificates()
+    lease: Lease = Lease()
+    download: Download = Download()
+    training: TrainingDefaults = TrainingDefaults()
+    prices: Mapping[str, Decimal] = {}
+    """USD per GPU hour, by GPU type."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    resync_seconds: Seconds = 600
+    metrics_port: Port = 8080
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over what the file gave; nothing else is read."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Settings from `path`, else from the file that MODELYARD_SETTINGS names, else the defaults; then the environment.
+
+    An unset `namespace` is the pod's own, or `modelyard-system` outside a pod. SettingsError says what is wrong.
+    """
+    source = path or (Path(os.environ[SETTINGS_ENV]) if os.environ.get(SETTINGS_ENV) else None)
+    content = _read(source) if source else {}
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        where = f"{source} (with MODELYARD_… variables over it)" if source else "MODELYARD_… variables"
+        raise SettingsError(f"Settings from {where} cannot be used. {explain(error)}") from None
+    if not settings.namespace:
+        return settings.model_copy(update={"namespace": _own_namespace()})
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise SettingsError(f"The settings file {path} is not valid YAML{where}.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"The settings file {path} must be a mapping of settings.")
+    return content
+
+
+def explain(error: ValidationError) -> str:
+    """Each problem as `path: what is wrong`, without the offending values."""
+    problems = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        path = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            allowed = ", ".join(sorted(_keys_at(item["loc"][:-1])))
+            problems.append(f"{path}: there is no such setting; there are {allowed}.")
+        else:
+            problems.append(f"{path}: {item['msg']}.")
+    return " ".join(problems)
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in location:
+        model = next((f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _own_namespace() -> str:
+    try:
+        return _SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "modelyard-system"
