@@ -144,7 +144,8 @@ def test_other_signals_are_named(agent: AgentRun) -> None:
 
 def test_hanging_after_the_stop_request_is_killed_with_its_group(agent: AgentRun) -> None:
     agent.env = {"MODELYARD_GRACE_SECONDS": "1"}
-    agent.start("""
+    agent.start(
+        """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
     open(os.environ["MODELYARD_OUTPUT"] + "/grandchild", "w").write(str(os.getpid()))
@@ -153,7 +154,9 @@ while not os.path.exists(os.environ["MODELYARD_OUTPUT"] + "/grandchild"):
     time.sleep(0.01)
 open(os.environ["MODELYARD_OUTPUT"] + "/ready", "w")
 time.sleep(600)
-""", subreaper=True)
+""",
+        subreaper=True,
+    )
     agent.until_file("ready")
     agent.signal()
     ended = agent.end()
@@ -171,7 +174,8 @@ def test_a_program_without_a_handler_goes_on_from_its_last_checkpoint(agent: Age
 
 
 def test_orphans_are_reaped(agent: AgentRun) -> None:
-    agent.start("""
+    agent.start(
+        """
 for _ in range(20):
     if os.fork() == 0:
         if os.fork() == 0:
@@ -180,7 +184,9 @@ for _ in range(20):
     os.wait()
 open(os.environ["MODELYARD_OUTPUT"] + "/ready", "w")
 signal.pause()
-""", subreaper=True)
+""",
+        subreaper=True,
+    )
     agent.until_file("ready")
     assert agent.process is not None
     children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")

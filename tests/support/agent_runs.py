@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PRELUDE = '''\
+PRELUDE = """\
 import json, os, signal, sys, time, urllib.request
 
 def post(**report):
@@ -23,7 +23,7 @@ def post(**report):
         os.environ["KUBEFLOW_TRAINER_SERVER_URL"], json.dumps({"modelyard": report}).encode(), method="POST")
     with urllib.request.urlopen(request) as answer:
         assert answer.status == 200
-'''
+"""
 _SET_CHILD_SUBREAPER = 36
 
 

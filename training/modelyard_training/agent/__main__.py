@@ -89,7 +89,7 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
         content = message.build(
             judged,
             progress.step,
-            resume,
+            progress.resumed_from(resume.step if resume else None),
             checkpoints.newest(config.output),
             config.output,
             _summary(progress.result),

@@ -40,7 +40,7 @@ _MAX_TEXT = 256
 def build(
     verdict: Verdict,
     step: int | None,
-    resumed: Checkpoint | None,
+    resumed_from: int | None,
     last: Checkpoint | None,
     output: Path,
     summary: Mapping[str, Any],
@@ -52,7 +52,7 @@ def build(
         "reason": verdict.reason,
         "message": verdict.message,
         "step": step,
-        "resumedFrom": resumed.step if resumed else None,
+        "resumedFrom": resumed_from,
     }
     if last:
         message["checkpoint"] = {"step": last.step, "path": last.path.relative_to(output).as_posix()}

@@ -69,7 +69,13 @@ class Progress:
             extra: dict[str, Any] = {"phase": phase, "final": True}
             if self.done:
                 extra["done"] = True
-            return Entry(0, self._body(stamp, {}, extra), row=True, urgent=True)
+            body = self._body(stamp, {}, extra)
+            return Entry(self._seq, body, row=True, urgent=True)
+
+    def resumed_from(self, offered: int | None) -> int | None:
+        """The step that the run went on from: the program's own word, for it may have found `offered` damaged."""
+        said = self.result.get("resumedFrom", offered)
+        return said if isinstance(said, int) and not isinstance(said, bool) else None
 
     def _body(self, stamp: str, metrics: dict[str, float], extra: dict[str, Any]) -> dict[str, Any]:
         self._seq += 1

@@ -32,7 +32,7 @@ class Tail:
         with self._lock:
             *whole, self._open = (self._open + chunk).split(b"\n")
             self._lines.extend(line for line in map(_shown, whole) if line)
-            self._open = self._open.rpartition(b"\r")[2][-4 * MAX_LINE :]
+            self._open = self._open.rpartition(b"\r")[2][: 4 * MAX_LINE]
 
     def lines(self, secrets: Iterable[str] = ()) -> list[str]:
         """The lines as text, oldest first, with `secrets` blanked."""
