@@ -55,7 +55,7 @@ class KeyPattern:
     message: str
 
     def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        rule = {"rule": f"self.all(k, k.matches('{self.pattern}'))", "message": self.message}
+        rule = {"rule": f"self.all(k, k.matches(r'{self.pattern}'))", "message": self.message}
         return {**handler(core_schema), "x-kubernetes-validations": [rule]}
 
 
