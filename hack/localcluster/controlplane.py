@@ -32,10 +32,14 @@ PROCESSES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedule
 class Components:
     """The four processes of one control plane. Every method can be repeated."""
 
-    def __init__(self, config: ControlPlaneConfig, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: ControlPlaneConfig, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         self.config = config
         self.cluster = config.cluster
         self._environment = environment or {}
+        # Words before each command, for a cluster whose processes share a cgroup.
+        self._prefix = prefix
 
     def process(self, name: str) -> Process:
         return Process(name, self.cluster.pids, self.cluster.logs)
@@ -55,7 +59,7 @@ class Components:
         config.kubeconfig(self.cluster.kubeconfig, "admin", "modelyard-admin", ["system:masters"])
         with step("etcd and API server"):
             if self.process("etcd").pid() is None:
-                self.process("etcd").start(config.etcd(tools["etcd"]))
+                self.process("etcd").start([*self._prefix, *config.etcd(tools["etcd"])])
             self.process("etcd").wait_ready(lambda: _etcd_healthy(ports["etcd"]))
             self.start_apiserver(tools["kube-apiserver"])
         with step("controller manager and scheduler"):
@@ -65,7 +69,7 @@ class Components:
             }
             for name, (command, _) in managers.items():
                 if self.process(name).pid() is None:
-                    self.process(name).start(command(tools[name]), self._environment)
+                    self.process(name).start([*self._prefix, *command(tools[name])], self._environment)
             for name, (_, port) in managers.items():
                 url = f"https://127.0.0.1:{ports[port]}/healthz"
                 self.process(name).wait_ready(lambda u=url: self._healthy(u))  # type: ignore[misc]
@@ -77,7 +81,7 @@ class Components:
         process = self.process("kube-apiserver")
         if process.pid() is None:
             argv = self.config.apiserver(program or build_tools(["kube-apiserver"])["kube-apiserver"])
-            process.start(argv, self._environment)
+            process.start([*self._prefix, *argv], self._environment)
         process.wait_ready(lambda: self._healthy(f"{self.config.url}/readyz"), 120)
 
     def stop(self) -> None:

@@ -64,9 +64,7 @@ FAMILIES = (
     Family(
         "kubernetes",
         "k8s.io/kubernetes",
-        _kubernetes(
-            "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"
-        ),
+        _kubernetes("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet", "kube-proxy"),
         version_package="k8s.io/component-base/version",
     ),
     Family("coredns", "github.com/coredns/coredns", {"coredns": "."}),
@@ -81,7 +79,9 @@ FAMILIES = (
         {n: f"github.com/moby/buildkit/cmd/{n}" for n in ("buildkitd", "buildctl")},
     ),
     Family("helm", "helm.sh/helm/v4", {"helm": "helm.sh/helm/v4/cmd/helm"}),
-    Family("kubeconform", "github.com/yannh/kubeconform", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}),
+    Family(
+        "kubeconform", "github.com/yannh/kubeconform", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}
+    ),
     Family("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
 )
 
