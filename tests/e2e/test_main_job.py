@@ -1,0 +1,64 @@
+"""The main job: fetch real weights, train on real data, keep the result, predict with the stock libraries."""
+
+from __future__ import annotations
+
+from support.place import Place, condition
+
+
+def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
+    place.example("training-tabular.yaml")
+    place.kubectl("wait", "training.modelyard.dev/breast-cancer", "--for=condition=Succeeded", "--timeout=240s")
+    training = place.get("training", "breast-cancer")
+    status = training["status"]
+    assert status["phase"] == "Succeeded"
+    assert status["output"]["metrics"]["accuracy"] >= 0.95
+    assert status["progress"]["percent"] == 100
+    assert len(status["epochs"]) > 1
+    assert condition(training, "Stalled").get("status") != "True"
+
+    model = place.until_phase("model", "tumours", "Ready", seconds=60)
+    (version,) = model["status"]["syncedVersions"]
+    assert version["name"] == "v1"
+    assert version["origin"] == "Training/breast-cancer"
+    assert version["kind"] == "Tabular"
+    assert "versions" not in model["spec"] or not model["spec"]["versions"]
+
+    place.example("predict-tabular.yaml", lambda pod: mount_data(place, pod))
+    place.kubectl("wait", "pod/predict-tumours", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+    assert len(place.kubectl("logs", "predict-tumours").strip().splitlines()) >= 3
+
+
+def mount_data(place: Place, pod: dict) -> None:  # type: ignore[type-arg]
+    (claim,) = [
+        i["pvcName"] for i in place.get("training", "breast-cancer")["status"]["inputs"] if i.get("role") == "Dataset"
+    ]
+    pod["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"] = claim
+
+
+def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
+    place.example("model.yaml")
+    model = place.until_phase("model", "minilm", "Ready", seconds=120)
+    (version,) = model["status"]["syncedVersions"]
+    assert len(version["resolvedRevision"]) == 40
+    assert version["observedStorage"]
+
+    place.example("training-text.yaml")
+    training = place.until_phase("training", "docstrings", "Succeeded", seconds=420)
+    assert training["status"]["output"]["metrics"]["accuracy"] >= 0.7
+    assert place.until_phase("model", "docstring-modules", "Ready", seconds=60)
+
+    place.example("predict-text.yaml")
+    place.kubectl("wait", "pod/predict-docstrings", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s")
+    answers = place.kubectl("logs", "predict-docstrings").strip().splitlines()
+    assert [line.split()[0] for line in answers[-3:]] == ["asyncio", "email", "unittest"]
+
+
+def test_a_saved_version_outlives_its_training_and_its_model(place: Place) -> None:
+    place.example("training-tabular.yaml", lambda t: t["spec"]["recipe"]["tabular"].update(epochs=2))
+    place.until_phase("training", "breast-cancer", "Succeeded")
+    place.until_phase("model", "tumours", "Ready", seconds=60)
+    place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=60s")
+    place.kubectl("delete", "model.modelyard.dev", "tumours", "--timeout=60s")
+    place.apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "Model", "metadata": {"name": "tumours"}, "spec": {}})
+    model = place.until_phase("model", "tumours", "Ready", seconds=60)
+    assert [v["name"] for v in model["status"]["syncedVersions"]] == ["v1"]
