@@ -7,12 +7,13 @@ answers with writes and a stage (`Step`). Neither knows the other. Pure values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
 from modelyard.plan import Action, Obj
 from modelyard.resources.meta import GROUP
+from modelyard.resources.sources import Content
 
 LABEL_VOLUME: Final = f"{GROUP}/volume"
 """On a download Job and its pods: the volume that it fills."""
@@ -23,16 +24,6 @@ ANNOTATION_SECRET_VERSION: Final = f"{GROUP}/secret-version"
 
 DATA_PATH: Final = "data"
 """Folder of a fetched volume that holds the files; it appears by one rename when they are complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """One download as the loader's command line says it. Nothing here is secret: `secret` is a Secret's name."""
-
-    type: str
-    uri: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    secret: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +56,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A volume that shall hold what `fetch` names.
+    """A volume that shall hold `content`, fetched with the Secret named `secret`.
 
-    `owner` is the controller reference of everything made for it; `labels` go on everything too. `content` and
-    `resync` are kept with the volume, to tell later what it holds. `secret_version` changes when a refused download
+    `owner` is the controller reference of everything made for it; `labels` go on everything too. The content's hash
+    and `resync` are kept with the volume, to tell later what it holds. `secret_version` changes when a refused download
     is worth another try. `known` is set if the volume was seen complete before: a Job that is gone is then not missed.
     """
 
@@ -76,10 +67,10 @@ class Want:
     name: str
     owner: Mapping[str, Any]
     labels: Mapping[str, str]
-    content: str
-    fetch: Fetch
+    content: Content
     claim: Claim
     reporter: Reporter
+    secret: str | None = None
     resync: str | None = None
     secret_version: str | None = None
     known: bool = False
