@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from modelyard_training.agent import bundle
 from support.agent_runs import AgentRun
 
@@ -38,7 +39,8 @@ def checkpoint(run: AgentRun, step: int, marker: str | None = "{}") -> Path:
 
 def test_done_with_a_summary(agent: AgentRun) -> None:
     ended = agent.run("""
-post(step=10, totalSteps=10, done=True, result={"path": "model", "kind": "Tabular", "bytes": 12, "metrics": {"accuracy": 0.9}})
+summary = {"path": "model", "kind": "Tabular", "bytes": 12, "metrics": {"accuracy": 0.9}}
+post(step=10, totalSteps=10, done=True, result=summary)
 """)
     assert ended.code == 0
     assert ended.message == {

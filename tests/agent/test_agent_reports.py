@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.agent_runs import AgentRun, own_reports
 from support.tls_sink import Sink, certificates, never_accepting
 

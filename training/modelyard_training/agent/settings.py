@@ -1,7 +1,7 @@
 """What the agent is told by its environment, and the checks of the pod's inputs before anything is started.
 
-The operator writes these variables into the Job. Everything that is wrong with them is a `BadInputError`: one sentence that
-says what is wrong, where, and what to do.
+The operator writes these variables into the Job. Everything that is wrong with them is a `BadInputError`: one
+sentence that says what is wrong, where, and what to do.
 """
 
 from __future__ import annotations
