@@ -15,10 +15,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from modelyard.resources.markers import RULE_BROKEN
 from modelyard_training.params.common import Unset
-
-RULE_BROKEN = "rule_broken"
-"""The pydantic error type under which a broken rule is reported; its message is meant for the user as it stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelyard.resources.base import RULE_BROKEN
+from modelyard.resources.markers import RULE_BROKEN
 
 _SHOWN: Final = 5
 
