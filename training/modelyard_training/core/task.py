@@ -1,0 +1,75 @@
+"""What a recipe gives to the loop.
+
+A task is built anew in each attempt from the same configuration, so everything in it but the weights must follow from
+the configuration, the data and the seed alone: that is what makes a resumed run exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from torch import Tensor, nn
+
+from modelyard_training.core.world import World
+
+Batch = Mapping[str, Tensor]
+Indices = Tensor
+"""Numbers of examples, int64 [N], on the CPU."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the metadata says of the result, beside what the loop knows itself."""
+
+    kind: Literal["Tabular", "Full", "Adapter"]
+    algorithm: str
+    train_samples: int
+    test_samples: int
+    target: str
+    features: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Counts that a person should see, such as rows left out."""
+
+
+class Task(Protocol):
+    """Model, data, loss, metrics and output of one recipe."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, on the CPU when the loop gets it."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted in throughput, such as `rows`."""
+
+    @property
+    def best_metric(self) -> tuple[str, Literal["min", "max"]]:
+        """A key of `evaluate`'s result, and which direction is better."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for AdamW, with `lr` and `weight_decay`."""
+
+    def batches(self, epoch: int) -> Sequence[Indices]:
+        """The training batches of an epoch (from 0) in order: a pure function of the epoch, of constant length."""
+
+    def load(self, indices: Indices) -> Batch:
+        """The tensors of a training batch, on the CPU or already on the device."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean loss of a batch (scalar, with gradient), over `model`, which may wrap the task's own."""
+
+    def evaluate(self, world: World) -> dict[str, float]:
+        """Metrics on the held-out split, `validationLoss` among them. Every process calls it and gets the same."""
+
+    def where(self, indices: Indices) -> str:
+        """Where the examples of a batch come from, in words for the user."""
+
+    def describe(self) -> Description:
+        """What was trained, on what."""
+
+    def export(self, folder: Path) -> None:
+        """Writes the model as stock libraries load it, without a pickle. Raises OSError."""

@@ -1,0 +1,347 @@
+"""The loop, the same for every recipe: batches, steps, held-out metrics, checkpoints, stopping, going on.
+
+Its whole state between two steps is `Progress`, the weights, the optimizer and the random generators. Whatever is
+decided by a clock or a signal (save, stop, read losses back) is agreed on by all processes at one step, and changes
+nothing of what is computed: a run that was killed anywhere computes the same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelyard_training.core import checkpoint, determinism, schedule
+from modelyard_training.core.checkpoint import Checkpoints, Snapshot
+from modelyard_training.core.errors import BadInput
+from modelyard_training.core.report import MetricsFile, Reporter
+from modelyard_training.core.stop import Stop
+from modelyard_training.core.task import Batch, Indices, Task
+from modelyard_training.core.world import World
+
+_READ_SECONDS = 0.5
+_REPORT_SECONDS = 1.0
+_WINDOW = 512
+_ROWS = 10_000
+"""At most about this many step rows go to `metrics.jsonl`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loop is told: the effective parameters and the checkpoint policy."""
+
+    epochs: int
+    max_steps: int | None
+    accumulation: int
+    schedule: str
+    warmup_ratio: float
+    clip: float
+    precision: str
+    patience: int
+    min_delta: float
+    save_steps: int | None
+    save_seconds: float
+    bitwise: bool
+    identity: dict[str, Any]
+    """What a checkpoint must agree with to be gone on from: recipe, examples."""
+
+
+@dataclass
+class Progress:
+    """How far the run is. `epoch` counts finished epochs, `batch` the batches done in the one under way."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_value: float | None = None
+    best_step: int | None = None
+    best_epoch: int | None = None
+    best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    stale_epochs: int = 0
+    seconds: float = 0.0
+    ended: bool = False
+
+
+class Loop:
+    """One run of a task. `run` returns when it is finished, or when it has saved because it was asked to stop."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: Settings,
+        world: World,
+        checkpoints: Checkpoints,
+        metrics: MetricsFile,
+        reporter: Reporter,
+        stop: Stop,
+    ) -> None:
+        self.task, self.settings, self.world = task, settings, world
+        self.checkpoints, self.metrics, self.reporter, self.stop = checkpoints, metrics, reporter, stop
+        self.progress = Progress()
+        self.last_checkpoint: tuple[int, Path] | None = None
+        self.model = world.wrap(task.model)
+        self.optimizer = torch.optim.AdamW(task.groups(), fused=True)
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._batches = len(world.share(task.batches(0)))
+        if self._batches == 0:
+            raise BadInput(
+                f"There are fewer training batches than the {world.size} processes: lower batchSize, or use fewer GPUs."
+            )
+        self._epoch_steps = math.ceil(self._batches / settings.accumulation)
+        self.total_steps = settings.epochs * self._epoch_steps
+        if settings.max_steps is not None:
+            self.total_steps = min(self.total_steps, settings.max_steps)
+        self.total_epochs = math.ceil(self.total_steps / self._epoch_steps)
+        self._row_every = max(1, self.total_steps // _ROWS)
+        self._window: list[tuple[int, Indices, Tensor]] = []
+        self._latest: dict[str, float] = {}
+        self._examples = 0
+        now = time.monotonic()
+        self._began = self._clock = self._read_at = self._reported_at = self._saved_at = now
+        self._first_step = 0
+
+    def run(self, resume_from: Path | None) -> bool:
+        """Trains. True: finished, with the last checkpoint written; False: stopped, likewise. Raises `BadInput`."""
+        self._start(resume_from)
+        while not self._finished():
+            if not self._epoch():
+                self._save()
+                return False
+        self._save()
+        return True
+
+    def _start(self, resume_from: Path | None) -> None:
+        rng = None
+        if resume_from is not None:
+            state, rng = checkpoint.load_state(resume_from, self.world.rank)
+            if state["identity"] != self.settings.identity:
+                raise BadInput(
+                    "The checkpoint was written by a run with another recipe or other data: give the run what it "
+                    "had, or start over with checkpoint.resume: Never."
+                )
+            if self.settings.bitwise:
+                here = determinism.circumstances(self.world.size, self.world.device)
+                determinism.check_same(state["circumstances"], here)
+            checkpoint.put_back(checkpoint.load_tensors(resume_from), self.task.model, self.optimizer)
+            self.progress = Progress(**state["progress"])
+            self.last_checkpoint = (self.progress.step, resume_from)
+        self._resumed_from = resume_from
+        self._first_step = self.progress.step
+        self.checkpoints.start(self.progress.step if resume_from is not None else None)
+        if self.world.first:
+            self.metrics.cut(self.progress.step, self.progress.epoch)
+        if rng is not None:
+            determinism.set_rng_state(rng, self.world.device)
+        self._began = self._clock = time.monotonic()
+
+    def _finished(self) -> bool:
+        p = self.progress
+        return p.ended or p.step >= self.total_steps or p.epoch >= self.settings.epochs
+
+    def _epoch(self) -> bool:
+        """The rest of an epoch and its evaluation. False: the run is to stop before the epoch's end."""
+        p = self.progress
+        batches = self.world.share(self.task.batches(p.epoch))
+        self.model.train()
+        while p.batch < len(batches) and p.step < self.total_steps:
+            self._step(batches[p.batch : p.batch + self.settings.accumulation])
+            last = p.batch >= len(batches) or p.step >= self.total_steps
+            if not self._turn(may_save=not last):
+                return False
+        self._read_losses()
+        self._report("Evaluating")
+        metrics = self._evaluate()
+        self._end_epoch(metrics)
+        return self._turn(may_save=True)
+
+    def _step(self, batches: Sequence[Indices]) -> None:
+        """One optimizer step over the batches, their gradients summed as one mean."""
+        p = self.progress
+        share = schedule.factor(p.step, self.total_steps, self.settings.schedule, self.settings.warmup_ratio)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+        total: Tensor | None = None
+        for number, indices in enumerate(batches, start=1):
+            batch = self._on_device(self.task.load(indices))
+            with self._unsynced(number < len(batches)), self._autocast():
+                loss = self.task.loss(self.model, batch) / len(batches)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+            self._examples += len(indices)
+        if self.settings.clip > 0:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        p.step += 1
+        p.batch += len(batches)
+        assert total is not None
+        self._window.append((p.step, batches[0], total))
+
+    def _turn(self, *, may_save: bool) -> bool:
+        """Between two steps: what the clock or a signal asks of any process, all do. False: stop here."""
+        now = time.monotonic()
+        every = self.settings.save_steps
+        by_steps = every is not None and self.progress.step % every == 0
+        stop, read, save = self.world.agree(
+            self.stop.requested,
+            now - self._read_at >= _READ_SECONDS or len(self._window) >= _WINDOW,
+            may_save and (by_steps or now - self._saved_at >= self.settings.save_seconds),
+        )
+        if read or save or stop:
+            self._read_losses()
+        if stop:
+            return False
+        if save:
+            self._save()
+        if now - self._reported_at >= _REPORT_SECONDS:
+            self._report("Training")
+        return True
+
+    def _read_losses(self) -> None:
+        """Fetches the losses of the steps since the last time: once, so that a GPU is not waited for in each step."""
+        self._read_at = time.monotonic()
+        if not self._window:
+            return
+        p = self.progress
+        losses = self.world.mean(torch.stack([loss.float() for _, _, loss in self._window])).tolist()
+        for (step, indices, _), loss in zip(self._window, losses, strict=True):
+            if not math.isfinite(loss):
+                batch = (step - 1) % self._epoch_steps + 1
+                raise BadInput(
+                    f"The loss is not a finite number at step {step} (epoch {p.epoch + 1}, batch {batch}: "
+                    f"{self.task.where(indices)}). Look for extreme values there, or lower learningRate."
+                )
+            p.loss_sum += loss
+            p.loss_count += 1
+            if step % self._row_every == 0 or step == self.total_steps:
+                self.metrics.add({"step": step, "loss": loss})
+        self._latest["loss"] = losses[-1]
+        self._window.clear()
+        if self.world.first:
+            self.metrics.flush()
+
+    def _evaluate(self) -> dict[str, float]:
+        self.model.eval()
+        with torch.inference_mode(), self._autocast():
+            metrics = self.task.evaluate(self.world)
+        self.model.train()
+        if not math.isfinite(metrics["validationLoss"]):
+            raise BadInput(
+                f"The loss on the held-out split is not a finite number after step {self.progress.step}. Look for "
+                "extreme values in its rows, or lower learningRate."
+            )
+        return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
+        p = self.progress
+        row = {"loss": p.loss_sum / max(1, p.loss_count), **metrics}
+        p.epoch, p.batch, p.loss_sum, p.loss_count = p.epoch + 1, 0, 0.0, 0
+        name, direction = self.task.best_metric
+        value = metrics.get(name)
+        better = value is not None and (
+            p.best_value is None
+            or (p.best_value - value if direction == "min" else value - p.best_value) > self.settings.min_delta
+        )
+        p.stale_epochs = 0 if better else p.stale_epochs + 1
+        p.ended = 0 < self.settings.patience <= p.stale_epochs
+        if better:
+            p.best_value, p.best_step, p.best_epoch, p.best_metrics = value, p.step, p.epoch, row
+            self.checkpoints.hold(self._snapshot())
+        self._latest.update(row)
+        if self.world.first:
+            self.metrics.add({"step": p.step, "epoch": p.epoch, **row})
+            self.metrics.flush()
+        self._report("Training", epoch_row={"epoch": p.epoch, "metrics": row})
+
+    def _snapshot(self) -> Snapshot:
+        now = time.monotonic()
+        self.progress.seconds, self._clock = self.progress.seconds + now - self._clock, now
+        state = {
+            "progress": dataclasses.asdict(self.progress),
+            "identity": self.settings.identity,
+            "circumstances": determinism.circumstances(self.world.size, self.world.device),
+            "threads": torch.get_num_threads(),
+        }
+        tensors = checkpoint.tensors_of(self.task.model, self.optimizer)
+        return Snapshot(self.progress.step, tensors, state, determinism.rng_state(self.world.device))
+
+    def _save(self) -> None:
+        self._read_losses()
+        path = self.checkpoints.save(self._snapshot(), self.progress.best_step)
+        self.last_checkpoint = (self.progress.step, path)
+        self._saved_at = time.monotonic()
+        if self.world.first:
+            self.reporter.send({"step": self.progress.step, "checkpoint": self.checkpoint_report()}, keep=True)
+
+    def checkpoint_report(self) -> dict[str, Any] | None:
+        """Step and name of the last checkpoint, as reports carry it."""
+        if self.last_checkpoint is None:
+            return None
+        step, path = self.last_checkpoint
+        return {"step": step, "path": f"{path.parent.name}/{path.name}"}
+
+    def use_best(self) -> dict[str, float]:
+        """Puts the best checkpoint's weights into the model and returns its metrics; the last ones if it is lost."""
+        p = self.progress
+        if p.best_step is None or p.best_step == p.step:
+            return p.best_metrics or dict(self._latest)
+        tensors = self.checkpoints.best_tensors(p.best_step, self._resumed_from)
+        if tensors is None:
+            return dict(self._latest)
+        checkpoint.put_back(tensors, self.task.model, None)
+        return p.best_metrics
+
+    def _report(self, phase: str, epoch_row: dict[str, Any] | None = None) -> None:
+        if not self.world.first:
+            return
+        p, now = self.progress, time.monotonic()
+        done = p.step - self._first_step
+        eta = round((self.total_steps - p.step) * (now - self._began) / done) if done else None
+        # The work is finished when the result is there, and says so itself: never by 100 %.
+        percent = min(99, 100 * p.step // self.total_steps)
+        status = {"progressPercentage": percent, "metrics": [{"name": k, "value": str(v)} for k, v in self._latest.items()]}
+        ours: dict[str, Any] = {
+            "phase": phase,
+            "step": p.step,
+            "totalSteps": self.total_steps,
+            "epoch": p.epoch,
+            "totalEpochs": self.total_epochs,
+            "metrics": dict(self._latest),
+        }
+        if eta is not None:
+            status["estimatedRemainingSeconds"] = eta
+        if now > self._reported_at and self._examples:
+            ours["throughput"] = round(self._examples * self.world.size / (now - self._reported_at), 2)
+            ours["unit"] = f"{self.task.unit}/s"
+        if epoch_row is not None:
+            ours["epochRow"] = epoch_row
+        self._reported_at, self._examples = now, 0
+        self.reporter.send(ours, status, keep=epoch_row is not None)
+
+    def _on_device(self, batch: Batch) -> Batch:
+        if self.world.device.type == "cpu":
+            return batch
+        return {name: tensor.to(self.world.device, non_blocking=True) for name, tensor in batch.items()}
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        kind = self.world.device.type
+        auto = self.settings.precision == "Auto" and kind == "cuda" and torch.cuda.is_bf16_supported()
+        if auto or self.settings.precision == "BF16":
+            return torch.autocast(kind, torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _unsynced(self, more: bool) -> contextlib.AbstractContextManager[Any]:
+        """Gradients are averaged over the processes once a step, with its last batch."""
+        if more and isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return self.model.no_sync()  # type: ignore[no-any-return]
+        return contextlib.nullcontext()
