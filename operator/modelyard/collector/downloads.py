@@ -22,7 +22,7 @@ class Downloads:
     def take(self, kind: str, key: Key, pod: str, pod_uid: str, report: Download, now: datetime) -> bool:
         """Keeps a report, unless a newer one of the pod is here. `kind`: Model or Training. True: it was new."""
         known = self._by_pod.get(pod_uid)
-        if known and report.seq <= known[0]:
+        if known and report.seq and report.seq <= known[0]:
             return False
         row = {
             "namespace": key.namespace,

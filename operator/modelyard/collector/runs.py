@@ -90,7 +90,7 @@ class Run:
         changed = [name for name in _FIELDS if _told(self.wanted[name]) != _told(self.written[name])]
         if not changed:
             return []
-        operations = [
+        operations: list[dict[str, Any]] = [
             {"op": "test", "path": "/metadata/uid", "value": self.uid},
             {"op": "test", "path": "/status/placement/jobUID", "value": self.job_uid},
         ]
