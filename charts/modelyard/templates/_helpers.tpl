@@ -39,6 +39,8 @@ capabilities: {drop: [ALL]}
 {{/* Settings of both processes: what the chart knows, under what the user says. */}}
 {{- define "modelyard.settings" -}}
 {{- $name := include "modelyard.name" . -}}
+{{- $pullSecrets := list -}}
+{{- range .Values.imagePullSecrets }}{{ $pullSecrets = append $pullSecrets .name }}{{ end -}}
 {{- $known := dict
   "namespace" .Release.Namespace
   "watchNamespaces" .Values.watchNamespaces
@@ -46,7 +48,7 @@ capabilities: {drop: [ALL]}
     "loader" (include "modelyard.image" (dict "image" .Values.image "root" .))
     "trainer" (include "modelyard.image" (dict "image" .Values.trainerImage "root" .))
     "pullPolicy" .Values.image.pullPolicy
-    "pullSecrets" (pluck "name" .Values.imagePullSecrets | default list))
+    "pullSecrets" $pullSecrets)
   "collector" (dict
     "url" (printf "https://%s-collector.%s.svc:8443" $name .Release.Namespace)
     "service" (printf "%s-collector" $name)
