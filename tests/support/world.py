@@ -218,9 +218,7 @@ class World:
     def owned(self, uid: str) -> Sequence[Obj]:
         """What has an owner reference to that uid."""
         return [
-            o
-            for o in self.objects.values()
-            if any(x["uid"] == uid for x in o["metadata"].get("ownerReferences") or ())
+            o for o in self.objects.values() if any(x["uid"] == uid for x in o["metadata"].get("ownerReferences") or ())
         ]
 
     def add_index(self, name: str, kind: Kind, fn: Callable[[Obj], Iterable[str]]) -> None:

@@ -54,6 +54,9 @@ class Retry(Enum):
     ALWAYS = "always"
 
 
+_RETRY: Final[Mapping[Any, Retry]] = {EXIT_PERMANENT: Retry.NEVER, EXIT_RETRY: Retry.ALWAYS}
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a download ended without its files."""
@@ -70,7 +73,7 @@ def failure(pods: Iterable[Obj]) -> Cause:
         return Cause("Unexpected", "The download's pod is gone and left no reason.", Retry.BOUNDED)
     pod, terminated = ended
     code = terminated.get("exitCode")
-    retry = {EXIT_PERMANENT: Retry.NEVER, EXIT_RETRY: Retry.ALWAYS}.get(code, Retry.BOUNDED)
+    retry = _RETRY.get(code, Retry.BOUNDED)
     said = _said(terminated)
     if said.get("result") == "failed" and said.get("reason") in _WORDS:
         return Cause(said["reason"], _sentence(said.get("message") or _WORDS[said["reason"]]), retry)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from modelyard.decide.common import ConditionSet, guard, has_guard, listed, status_patch
+from modelyard.observed import ObjectFact, SecretFact
 from modelyard.plan import Obj, Plan
 from modelyard.resources import problems, sources, support
 from modelyard.resources.meta import MODELSOURCE
@@ -22,31 +23,12 @@ _KEYS_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class SecretState:
-    """What is known about a Secret: whether it can be read, and its keys. Never a value."""
-
-    exists: bool
-    forbidden: bool
-    resource_version: str
-    present: frozenset[str]
-    empty: frozenset[str]
-    checked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimState:
-    """What is known about the claim of a PVC source; None for one that does not exist."""
-
-    claim: Obj | None
-
-
-@dataclass(frozen=True, slots=True)
 class SourceView:
     """A ModelSource and what decides about it. `secret` and `claim` are None until they were read."""
 
     source: Obj
-    secret: SecretState | None
-    claim: ClaimState | None
+    secret: SecretFact | None
+    claim: ObjectFact | None
     users: frozenset[str]
 
 
@@ -105,7 +87,7 @@ def _ready(view: SourceView, credentials: _Finding) -> _Finding:
 def _wrong_spec(source: Obj) -> _Finding | None:
     try:
         spec = problems.parse(ModelSourceSpec, source.get("spec"))
-    except problems.InvalidManifest as error:
+    except problems.ManifestError as error:
         return _Finding("False", "InvalidSpec", f"{error}.")
     if refused := support.unsupported(spec):
         return _Finding("False", "NotSupported", f"{problems.describe(refused)}.")
@@ -117,7 +99,7 @@ def _wrong_spec(source: Obj) -> _Finding | None:
 
 def _credentials(view: SourceView) -> _Finding:
     spec = view.source.get("spec") or {}
-    name, type = spec.get("secretRef"), spec.get("type")
+    name, type = spec.get("secretRef"), str(spec.get("type"))
     if name is None or type not in sources.SOURCES:
         return _Finding("True", "NotNeeded", "No Secret is named: the source is used without credentials.")
     secret, namespace = view.secret, view.source["metadata"]["namespace"]
@@ -146,7 +128,7 @@ def _credentials(view: SourceView) -> _Finding:
 
 def _known_credentials(view: SourceView, old: dict[str, Any]) -> dict[str, Any]:
     spec = view.source.get("spec") or {}
-    secret, type = view.secret, spec.get("type")
+    secret, type = view.secret, str(spec.get("type"))
     if spec.get("secretRef") is None or type not in sources.SOURCES:
         return {}
     if secret is None:
@@ -163,7 +145,14 @@ def _ready_claim(view: SourceView) -> _Finding:
     name, namespace = view.source["spec"]["config"]["pvcName"], view.source["metadata"]["namespace"]
     if view.claim is None:
         return _Finding("Unknown", "NotChecked", f"Claim {name!r} is being looked at.")
-    claim = view.claim.claim
+    claim = view.claim.obj
+    if view.claim.forbidden:
+        return _Finding(
+            "False",
+            "ClaimForbidden",
+            f"The operator may not read PersistentVolumeClaim {name!r} in namespace {namespace!r}: "
+            "give its service account the verb get on persistentvolumeclaims there.",
+        )
     if claim is None:
         return _Finding(
             "False",

@@ -1,0 +1,298 @@
+"""Versions that are fetched: which volume holds what is asked for, which one serves meanwhile, and which can go.
+
+What must stay true: a volume that serves is not touched before the one that replaces it is complete, nor while anybody
+uses it; a volume is told apart by the content that is written on it, never by its name; a status that vouches for a
+volume is taken back before a volume of that name is made again. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from modelyard.decide.common import listed
+from modelyard.decide.model import entry as entries
+from modelyard.decide.model.entry import FAILED, PENDING, PROCESSING, READY, Outcome, Said, make, served
+from modelyard.decide.model.saved import capacity, set_owner
+from modelyard.decide.model.view import ModelView, holds, version_of, volume_name
+from modelyard.decide.ports import DataPlane
+from modelyard.plan import Action, Create, Obj
+from modelyard.resources import sources
+from modelyard.resources.conditions import find
+from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, MODEL, PVC, managed_labels
+from modelyard.resources.model import ModelVersion
+from modelyard.resources.objects import annotation, generation_of, is_deleting, owner_reference
+from modelyard.resources.problems import describe
+from modelyard.resources.sources import Content
+from modelyard.resources.times import format_time
+from modelyard.resources.volumes import ANNOTATION_CONTENT, DATA_PATH, Claim, Reporter, Result, Stage, Step, Want
+
+_PHASES = {Stage.WAITING: PROCESSING, Stage.WORKING: PROCESSING, Stage.READY: READY, Stage.FAILED: FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One version of the spec, with what the Model's status says about it so far."""
+
+    version: ModelVersion
+    at: str
+    old: Mapping[str, Any]
+
+
+def fetched_version(view: ModelView, wish: Wish, plane: DataPlane, now: datetime) -> Outcome:
+    """A version with a repo that is to be there."""
+    blocked, content = _content(view, wish)
+    if content is None:
+        return _unchanged(view, wish, plane, blocked, now)
+    if content.type == "PVC":
+        return _taken_as_it_is(view, wish, plane, blocked, content, now)
+    if (adopted := _adopt(view, wish, content, now)) is not None:
+        return adopted
+    mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
+    desired = _desired(view, wish, content, mine)
+    want = _want(view, wish, content, desired)
+    step = plane.step(want, view.seen(desired), now)
+    if blocked is not None and any(isinstance(a, Create) for a in step.actions):
+        step = Step(Stage.WAITING, blocked.reason, blocked.message, attempts=wish.old.get("attempts"))
+        said = blocked
+    else:
+        said = Said(_PHASES[step.stage], step.reason, step.message)
+    return _outcome(view, wish, plane, mine, desired, content, step, said, now)
+
+
+def removed_versions(
+    view: ModelView, names: frozenset[str], plane: DataPlane, old: Mapping[str, Mapping[str, Any]], now: datetime
+) -> list[Outcome]:
+    """What was fetched for versions that are no longer wanted: deleted, or shown as long as somebody uses it."""
+    outcomes = []
+    for name in sorted(names):
+        mine = [c for c in view.fetched() if version_of(c) == name]
+        actions, users = _discard(view, plane, mine, name)
+        said = Said(PROCESSING, "Deleting", "What was fetched for this version is being deleted.")
+        if users:
+            said = Said(PROCESSING, "InUse", f"What was fetched is deleted when nobody uses it: {listed(users)}.")
+        if not mine:
+            said = Said(None, "Absent", "Nothing is stored, as the spec asks.")
+        before = old.get(name, {})
+        kept = served(before) if mine else {}
+        entry = make(
+            name, said, before, now=now, generation=generation_of(view.model), state="ABSENT", origin="Source", **kept
+        )
+        outcomes.append(Outcome(entry, actions, wanted=False))
+    return outcomes
+
+
+def _content(view: ModelView, wish: Wish) -> tuple[Said | None, Content | None]:
+    """What is asked for, if that is known, and what forbids to begin fetching it now."""
+    name = (view.model.get("spec") or {}).get("sourceRef")
+    if view.source is None:
+        text = (
+            f"There is no ModelSource {name!r} in namespace {view.namespace!r}: create it, or correct spec.sourceRef."
+        )
+        return Said(PENDING, "SourceNotFound", text), None
+    spec = view.source.get("spec") or {}
+    ready = find((view.source.get("status") or {}).get("conditions") or (), "Ready")
+    fresh = ready is not None and ready.get("observedGeneration") == generation_of(view.source)
+    blocked = None
+    if ready is None or not fresh:
+        blocked = Said(PENDING, "SourceNotReady", f"ModelSource {name!r} has not been checked yet.")
+    elif ready.get("status") != "True":
+        text = f"ModelSource {name!r} cannot be used: {ready.get('message') or ready.get('reason')}"
+        blocked = Said(PENDING, "SourceNotReady", text)
+    type, config = str(spec.get("type")), spec.get("config") or {}
+    usable = type in sources.SOURCES and not sources.check_config(type, config)
+    if not usable:
+        return blocked or Said(PENDING, "SourceNotReady", f"ModelSource {name!r} cannot be used."), None
+    version = wish.version
+    chosen: dict[str, Any] = {
+        "revision": version.revision,
+        "include": version.include,
+        "exclude": version.exclude,
+    }
+    repo = version.repo or ""
+    if found := sources.check_content(type, config, repo, at=wish.at, **chosen):
+        return Said(FAILED, "InvalidVersion", f"{describe(found)}."), None
+    return blocked, sources.content(type, config, repo, **chosen)
+
+
+def _unchanged(view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | None, now: datetime) -> Outcome:
+    """What is asked for is not known: what is served stays, and is as good as before."""
+    said = blocked or Said(PENDING, "SourceNotReady", "The source cannot be used.")
+    old = wish.old
+    mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
+    active = _active(view, plane, mine, old)
+    same_spec = (view.model.get("status") or {}).get("observedGeneration") == generation_of(view.model)
+    if active is not None and old.get("phase") == READY and same_spec and said.phase == PENDING:
+        said = Said(READY, "Ready", "All files are there.")
+    kept = served(old) if active is not None else {}
+    entry = make(wish.version.name, said, old, now=now, generation=generation_of(view.model), origin="Source", **kept)
+    return Outcome(entry)
+
+
+def _taken_as_it_is(
+    view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | None, content: Content, now: datetime
+) -> Outcome:
+    """A folder of a volume that the user brings: nothing is copied, nothing is ever deleted."""
+    source = (view.source or {}).get("spec") or {}
+    mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
+    generation = generation_of(view.model)
+    if blocked is not None:
+        entry = make(wish.version.name, blocked, wish.old, now=now, generation=generation, origin="Source")
+        return Outcome(entry)
+    said = Said(READY, "Ready", "The files are used where they are.")
+    same = wish.old.get("observedVersionHash") == content.hash and wish.old.get("phase") == READY
+    since = wish.old.get("lastSyncTime") if same else None
+    entry = make(
+        wish.version.name,
+        said,
+        wish.old,
+        now=now,
+        generation=generation,
+        origin="Source",
+        pvcName=source["config"]["pvcName"],
+        path=sources.pvc_path(wish.version.repo or "") or None,
+        kind="Full",
+        observedVersionHash=content.hash,
+        lastSyncTime=since or format_time(now),
+    )
+    actions, _ = _discard(view, plane, mine, wish.version.name)
+    return Outcome(entry, actions)
+
+
+def _adopt(view: ModelView, wish: Wish, content: Content, now: datetime) -> Outcome | None:
+    """A volume that an earlier Model of this name left behind on request is taken back before anything is fetched."""
+    for claim in view.retained():
+        if version_of(claim) == wish.version.name and holds(claim, content, view.resync):
+            said = Said(PROCESSING, "Adopting", f"Volume {claim['metadata']['name']} was kept and is taken back.")
+            entry = make(wish.version.name, said, wish.old, now=now, generation=generation_of(view.model))
+            return Outcome({**entry, "origin": "Source"}, (set_owner(claim, view.model),))
+    return None
+
+
+def _desired(view: ModelView, wish: Wish, content: Content, mine: list[Obj]) -> str:
+    """The name of the volume for what is asked for: one that holds it, or the next free name."""
+    served_by = wish.old.get("pvcName")
+    fitting = [c for c in mine if holds(c, content, view.resync) and not is_deleting(c)]
+    fitting.sort(key=lambda c: (c["metadata"]["name"] != served_by, c["metadata"]["name"]))
+    if fitting:
+        return str(fitting[0]["metadata"]["name"])
+    left_behind = any(version_of(c) == wish.version.name for c in view.retained())
+    return volume_name(view.name, wish.version.name, content, view.resync, first=not mine and not left_behind)
+
+
+def _want(view: ModelView, wish: Wish, content: Content, volume: str) -> Want:
+    source = view.source or {}
+    storage = wish.version.storage
+    requests = storage.resources.requests if storage is not None and storage.resources is not None else None
+    credentials = (source.get("status") or {}).get("credentials") or {}
+    return Want(
+        namespace=view.namespace,
+        name=volume,
+        owner=owner_reference(MODEL, view.model),
+        labels=managed_labels(COMPONENT_DATA, model=view.name, version=wish.version.name),
+        content=content,
+        claim=Claim(
+            size=requests.storage if requests is not None else None,
+            access_modes=tuple(storage.access_modes) if storage is not None else (),
+            storage_class=storage.storage_class_name if storage is not None else None,
+        ),
+        reporter=Reporter("model", view.name, wish.version.name),
+        secret=(source.get("spec") or {}).get("secretRef"),
+        resync=view.resync,
+        secret_version=credentials.get("secretResourceVersion"),
+        known=wish.old.get("pvcName") == volume,
+    )
+
+
+def _active(view: ModelView, plane: DataPlane, mine: list[Obj], old: Mapping[str, Any]) -> Obj | None:
+    """The volume that serves: the one that the status names, else the newest that is complete."""
+    mine = [c for c in mine if not is_deleting(c)]
+    complete = [c for c in mine if plane.is_complete(view.seen(c["metadata"]["name"]))]
+    complete.sort(key=lambda c: c["metadata"].get("creationTimestamp", ""))
+    named = [c for c in mine if c["metadata"]["name"] == old.get("pvcName")]
+    return (*complete, *named)[-1] if complete or named else None
+
+
+def _outcome(
+    view: ModelView,
+    wish: Wish,
+    plane: DataPlane,
+    mine: list[Obj],
+    desired: str,
+    content: Content,
+    step: Step,
+    said: Said,
+    now: datetime,
+) -> Outcome:
+    old, name, generation = wish.old, wish.version.name, generation_of(view.model)
+    by_name = {c["metadata"]["name"]: c for c in mine}
+    if step.stage is Stage.READY:
+        active: Obj | None = by_name[desired]
+    else:
+        active = _active(view, plane, [c for c in mine if c["metadata"]["name"] != desired], old)
+    serving = active["metadata"]["name"] if active is not None else None
+    obsolete = [c for n, c in by_name.items() if n not in (desired, serving)]
+    removals, users = _discard(view, plane, obsolete, None)
+    fields: dict[str, Any] = {"origin": "Source", "attempts": step.attempts or old.get("attempts")}
+    if active is not None:
+        fields |= _serving(active, old, step if step.stage is Stage.READY else None, content, now)
+    if step.stage is Stage.READY:
+        if users:
+            said = replace(said, message=f"{said.message} An older volume is kept while it is used: {listed(users)}.")
+    else:
+        if active is not None and serving != desired:
+            said = replace(said, message=f"{said.message} The files from before are served until then.")
+        same_try = step.attempts == old.get("attempts")
+        fields["progress"] = entries.progress(
+            old.get("progress") if same_try else None, view.downloads.get(desired) if said.phase == PROCESSING else None
+        )
+    entry = make(name, said, old, now=now, generation=generation, **fields)
+    lost = old.get("pvcName") is not None and old["pvcName"] not in by_name
+    remade = any(isinstance(a, Create) and a.kind == PVC for a in step.actions)
+    if lost and remade:
+        return Outcome(entry, hold=True)
+    return Outcome(entry, (*step.actions, *removals), step.requeue_after)
+
+
+def _serving(active: Obj, old: Mapping[str, Any], step: Step | None, content: Content, now: datetime) -> dict[str, Any]:
+    """What is said about the volume that serves; `step` if it is the desired one, and complete."""
+    name = active["metadata"]["name"]
+    known = served(old) if old.get("pvcName") == name else {}
+    is_data = dict(content.options).get("repoType") == "DATASET"
+    fields = {
+        **known,
+        "pvcName": name,
+        "path": DATA_PATH,
+        "kind": known.get("kind") or ("Data" if is_data else "Full"),
+        "observedStorage": capacity(active),
+        "observedVersionHash": annotation(active, ANNOTATION_CONTENT),
+        "resync": annotation(active, ANNOTATION_RESYNC),
+    }
+    if step is None:
+        return fields
+    result = step.result or Result()
+    found = {
+        "resolvedRevision": result.revision,
+        "bytes": result.bytes,
+        "files": result.files,
+        "digest": result.digest,
+        "lastSyncTime": step.completed or known.get("lastSyncTime") or format_time(now),
+    }
+    return fields | {key: value for key, value in found.items() if value is not None}
+
+
+def _discard(
+    view: ModelView, plane: DataPlane, claims: list[Obj], version: str | None
+) -> tuple[tuple[Action, ...], frozenset[str]]:
+    """Deletes the volumes that nobody uses, and says who uses the others."""
+    actions: list[Action] = []
+    users: frozenset[str] = frozenset()
+    for claim in claims:
+        name = claim["metadata"]["name"]
+        if holders := view.users_of(name, version):
+            users |= holders
+        else:
+            actions.extend(plane.remove(view.seen(name)))
+    return tuple(actions), users

@@ -1,0 +1,136 @@
+"""What a decision about a Model sees: the Model, its source, its volumes and whoever uses them. Immutable, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from modelyard.observed import DownloadFact
+from modelyard.plan import Obj, Ref
+from modelyard.resources.meta import (
+    ANNOTATION_RESYNC,
+    ANNOTATION_SAVED,
+    COMPONENT_DATA,
+    JOB,
+    LABEL_COMPONENT,
+    LABEL_MODEL,
+    LABEL_VERSION,
+    PVC,
+)
+from modelyard.resources.names import fetch_job, version_volume, version_volume_for
+from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
+from modelyard.resources.sources import Content
+from modelyard.resources.volumes import ANNOTATION_CONTENT, LABEL_VOLUME, Seen
+
+_NEXT_JOBS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Somebody who needs stored versions: a Training, a pod, or a saved version that builds on one.
+
+    `claims` are volumes by name, `versions` are versions of this Model by name.
+    """
+
+    who: str
+    claims: frozenset[str] = frozenset()
+    versions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A Model and everything that decides about it, all in its namespace.
+
+    `claims` carry the Model's label, whoever controls them; `jobs` and `pods` are of downloads for it. `strangers`
+    are objects of others that were found under names of ours. `downloads` are reports by volume.
+    """
+
+    model: Obj
+    source: Obj | None = None
+    claims: tuple[Obj, ...] = ()
+    jobs: tuple[Obj, ...] = ()
+    pods: tuple[Obj, ...] = ()
+    strangers: Mapping[Ref, Obj] = field(default_factory=dict)
+    uses: tuple[Use, ...] = ()
+    downloads: Mapping[str, DownloadFact] = field(default_factory=dict)
+
+    @property
+    def namespace(self) -> str:
+        """The Model's namespace."""
+        return str(self.model["metadata"]["namespace"])
+
+    @property
+    def name(self) -> str:
+        """The Model's name."""
+        return str(self.model["metadata"]["name"])
+
+    @property
+    def resync(self) -> str | None:
+        """The value for which everything is to be fetched anew, once."""
+        return annotation(self.model, ANNOTATION_RESYNC) or None
+
+    def owns(self, obj: Obj) -> bool:
+        """Whether the object is controlled by this very Model, not by another one of its name."""
+        return controller_uid(obj) == uid_of(self.model)
+
+    def fetched(self) -> tuple[Obj, ...]:
+        """The volumes that were made to be fetched into, and are this Model's."""
+        return tuple(c for c in self.claims if self.owns(c) and _is_fetched(c))
+
+    def retained(self) -> tuple[Obj, ...]:
+        """The fetched volumes that an earlier Model of this name left behind on request."""
+        return tuple(c for c in self.claims if controller_uid(c) is None and _is_fetched(c) and not is_deleting(c))
+
+    def saved(self) -> tuple[Obj, ...]:
+        """The volumes that Trainings saved as versions of this Model, oldest first."""
+        found = [c for c in self.claims if annotation(c, ANNOTATION_SAVED) and label(c, LABEL_MODEL) == self.name]
+        return tuple(sorted(found, key=lambda c: (c["metadata"].get("creationTimestamp", ""), uid_of(c))))
+
+    def seen(self, volume: str) -> Seen:
+        """What there is of ours for one volume, and who else has the names for it."""
+        claim = next((c for c in self.fetched() if c["metadata"]["name"] == volume), None)
+        jobs = tuple(j for j in self.jobs if label(j, LABEL_VOLUME) == volume and self.owns(j))
+        uids = {uid_of(j) for j in jobs}
+        pods = tuple(p for p in self.pods if controller_uid(p) in uids)
+        names = names_of(self.namespace, volume, len(jobs) and max(_number(j) for j in jobs))
+        return Seen(claim, jobs, pods, tuple(self.strangers[ref] for ref in names if ref in self.strangers))
+
+    def users_of(self, claim: str, version: str | None = None) -> frozenset[str]:
+        """Who needs that volume, or the version that it serves."""
+        return frozenset(u.who for u in self.uses if claim in u.claims or (version and version in u.versions))
+
+
+def volume_name(model: str, version: str, content: Content, resync: str | None, *, first: bool) -> str:
+    """The volume of a version's content: the plain name for the first one, one with a hash for each that follows."""
+    if first:
+        return version_volume(model, version)
+    return version_volume_for(model, version, content.hash if resync is None else f"{content.hash} {resync}")
+
+
+def names_of(namespace: str, volume: str, last_job: int = 0) -> tuple[Ref, ...]:
+    """The names that a volume and its next download Jobs have or will have."""
+    numbers = range(1, last_job + _NEXT_JOBS)
+    jobs = (Ref(JOB, namespace, fetch_job(volume, n)) for n in numbers)
+    return (Ref(PVC, namespace, volume), *jobs)
+
+
+def version_of(claim: Obj) -> str:
+    """The version that a volume is labelled with."""
+    return label(claim, LABEL_VERSION) or ""
+
+
+def holds(claim: Obj, content: Content, resync: str | None) -> bool:
+    """Whether the volume is for that content, fetched for that value of the resync annotation if there is one."""
+    if annotation(claim, ANNOTATION_CONTENT) != content.hash:
+        return False
+    return resync is None or annotation(claim, ANNOTATION_RESYNC) == resync
+
+
+def _is_fetched(claim: Obj) -> bool:
+    return label(claim, LABEL_COMPONENT) == COMPONENT_DATA and annotation(claim, ANNOTATION_CONTENT) is not None
+
+
+def _number(job: Obj) -> int:
+    tail = str(job["metadata"]["name"]).rpartition("-")[2]
+    return int(tail) if tail.isdecimal() else 0
