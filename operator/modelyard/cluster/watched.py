@@ -1,0 +1,44 @@
+"""Which kinds are watched, and what of them: one list for the feed, the re-list and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelyard.cluster.client import matches
+from modelyard.plan import Kind, Obj
+from modelyard.resources import meta
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A kind and the label selector (`key=value`) of what is watched of it; None is all."""
+
+    kind: Kind
+    selector: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """All that the operator watches: kinds, and namespaces (empty: the whole cluster)."""
+
+    kinds: tuple[Watched, ...]
+    namespaces: tuple[str, ...] = ()
+
+    def covers(self, kind: Kind, obj: Obj) -> bool:
+        """Whether the watch sees this object, so that the store may hold it."""
+        namespace = obj["metadata"].get("namespace", "")
+        return (not self.namespaces or namespace in self.namespaces) and any(
+            w.kind == kind and matches(w.selector, obj) for w in self.kinds
+        )
+
+    def places(self) -> tuple[str | None, ...]:
+        """The namespaces to list one by one; `None` once for the whole cluster."""
+        return self.namespaces or (None,)
+
+
+def default_scope(namespaces: Iterable[str] = ()) -> Scope:
+    """Our three kinds, and of volumes, Jobs and pods those that we made."""
+    ours = tuple(Watched(kind) for kind in meta.ROOT_KINDS)
+    made = tuple(Watched(kind, meta.MANAGED_SELECTOR) for kind in (meta.PVC, meta.JOB, meta.POD))
+    return Scope(ours + made, tuple(namespaces))
