@@ -9,7 +9,7 @@ def format_time(moment: datetime) -> str:
     """`2026-11-21T01:31:00Z` for an aware datetime; fractions of a second are cut off. ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone cannot be written into an object")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def parse_time(text: str) -> datetime:
