@@ -55,6 +55,10 @@ def archive_of(reference: str) -> Path:
             images_root().mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".tree-", dir=images_root()) as folder:
                 make(reference, Path(folder), archive)
+            # One that was made from something else is of no more use.
+            for other in images_root().glob(f"{name.rpartition('-')[0]}-*.tar"):
+                if other != archive:
+                    other.unlink()
     return archive
 
 

@@ -27,7 +27,7 @@ def _trees() -> list[Path]:
     if _unified():
         return [_FS / ROOT]
     mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    points = {m[0].split()[4] for m in mounts if m[1].startswith("cgroup ")}
+    points = {m[0].split()[4] for m in mounts if m[1].startswith(("cgroup ", "cgroup2 "))}
     return [Path(p) / ROOT for p in sorted(points)]
 
 
@@ -68,6 +68,11 @@ def members() -> set[int]:
     return found
 
 
+def exists() -> bool:
+    """Whether anything of the tree is there."""
+    return any(tree.exists() for tree in _trees())
+
+
 def remove() -> None:
     """Kill what is left in the tree and remove it."""
 
@@ -89,7 +94,7 @@ def remove() -> None:
                     folder.rmdir()
             with contextlib.suppress(OSError):
                 tree.rmdir()
-        return not any(tree.exists() for tree in _trees())
+        return not exists()
 
     if not wait_for(removed, 10, 0.1):
         raise LauncherError(f"cgroups that can't be removed: {[str(t) for t in _trees() if t.exists()]}")

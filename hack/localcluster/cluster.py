@@ -1,8 +1,9 @@
 """A full cluster on this machine: control plane, one node, DNS, storage.
 
-Whatever state a killed session or a reboot left, `up` ends with a node that takes pods: unless everything runs, all that
-is left of the last run is swept away first and everything is started again. etcd's data, pods' volumes and images stay.
-`down` removes the cluster; only what is costly to make again (images, build cache, binaries) stays, unless purged.
+Whatever state a killed session or a reboot left, `up` ends with a node that takes pods: unless everything runs, all
+that is left of the last run is swept away first and everything is started again. The data of etcd, the pods' volumes
+and the images stay. `down` removes the cluster; only what is costly to make again (images, build cache, binaries)
+stays, unless purged.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from localcluster.tools import CONTROL_PLANE, NODE, build_tools
 _NODE_LOCK = "node"
 _PORTS = (*components.PORTS, *node.PORTS)
 # What the node needs anew at every start; kubelet's folder and the volumes stay.
-_VOLATILE = ("run-containerd", "run-netns", "cni")
+_VOLATILE = ("run-containerd", "run-buildkit", "run-netns", "cni")
 # No proxy may stand between the components of one machine.
 _ENVIRONMENT = {
     "NO_PROXY": ",".join(
@@ -98,13 +99,9 @@ class Cluster:
         )
 
     def _refuse_second(self) -> None:
-        for config in clusters_root().glob("*/cluster.json"):
-            other = ClusterDir(config.parent.name)
-            state = read_state(other)
-            if other == self.cluster or state is None or state.kind != "full":
-                continue
-            if any(p.pid() is not None for p in recorded(other.pids, other.logs)):
-                raise LauncherError(f"the full cluster {other.name!r} runs, and there can be one: take it down first")
+        other = running_elsewhere(self.cluster)
+        if other is not None:
+            raise LauncherError(f"the full cluster {other!r} runs, and there can be one: take it down first")
 
     def _start(self, config: ControlPlaneConfig, tools: dict[str, Path], archive: Path) -> None:
         cgroups.create()
@@ -170,3 +167,15 @@ class Cluster:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             if purge:
                 shutil.rmtree(self.cluster.root, ignore_errors=True)
+
+
+def running_elsewhere(cluster: ClusterDir) -> str | None:
+    """The name of another full cluster that has processes on this machine."""
+    for config in clusters_root().glob("*/cluster.json"):
+        other = ClusterDir(config.parent.name)
+        state = read_state(other)
+        if other == cluster or state is None or state.kind != "full":
+            continue
+        if any(p.pid() is not None for p in recorded(other.pids, other.logs)):
+            return other.name
+    return None

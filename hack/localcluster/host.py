@@ -39,6 +39,7 @@ _PROGRAMS = {
 # Paths that the node's programs use whatever they are told, each a folder of the cluster's state.
 _PRIVATE_PATHS = {
     "/run/containerd": "run-containerd",
+    "/run/buildkit": "run-buildkit",
     "/run/netns": "run-netns",
     "/var/lib/kubelet": "kubelet",
     "/var/lib/cni": "cni",

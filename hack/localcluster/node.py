@@ -5,6 +5,7 @@ All of them live in the node's cgroup; containerd makes the private mount namesp
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +106,14 @@ class Node:
 
     def is_ready(self) -> bool:
         node = get_json(f"{self.config.url}/api/v1/nodes/{NODE_NAME}", self.config.admin_certificate)
-        return node is not None and _takes_pods(node)
+        return node is not None and _takes_pods(node, self._kubelet_started())
+
+    def _kubelet_started(self) -> datetime.datetime:
+        try:
+            written = self.process("kubelet").record.stat().st_mtime
+        except FileNotFoundError:
+            return datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        return datetime.datetime.fromtimestamp(int(written), datetime.UTC)
 
     def running(self) -> bool:
         return all(self.process(n).pid() is not None for n in PROCESSES) and self.is_ready()
@@ -140,6 +148,8 @@ class Node:
             "failCgroupV1": False,
             "failSwapOn": False,
             "enforceNodeAllocatable": [],
+            # kube-proxy needs none of them, and nobody would take them away again.
+            "makeIPTablesUtilChains": False,
             # A container without CAP_SYS_RESOURCE may not lower it.
             "oomScoreAdj": 0,
             "clusterDomain": "cluster.local",
@@ -183,10 +193,16 @@ class Node:
         }
 
 
-def _takes_pods(node: Mapping[str, Any]) -> bool:
-    conditions = {c["type"]: c["status"] for c in node["status"].get("conditions", [])}
+def _takes_pods(node: Mapping[str, Any], since: datetime.datetime) -> bool:
+    """Ready by the word of a kubelet that runs since then: after a crash the last run's word is still there."""
+    ready = [
+        c
+        for c in node["status"].get("conditions", [])
+        if c["type"] == "Ready" and datetime.datetime.fromisoformat(c["lastHeartbeatTime"]) >= since
+    ]
     taints = {t["key"] for t in node["spec"].get("taints", [])}
-    return conditions.get("Ready") == "True" and "node.kubernetes.io/not-ready" not in taints
+    untainted = taints.isdisjoint({"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
+    return bool(ready) and ready[0]["status"] == "True" and untainted
 
 
 def _containerd_toml(cluster: ClusterDir, sandbox_image: str) -> str:

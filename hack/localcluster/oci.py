@@ -36,7 +36,9 @@ def write_archive(archive: Path, reference: str, tree: Path, config: Mapping[str
         run(
             "tar",
             *("--create", f"--file={layer}", f"--directory={tree}", "--sort=name", "--mtime=@0"),
-            *("--numeric-owner", "--xattrs", "--one-file-system", "."),
+            *("--numeric-owner", "--xattrs", "--one-file-system"),
+            # Only in the header are there any other times than the one above.
+            *("--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime", "."),
         )
         layer_digest = _digest(layer)
         blobs: list[bytes] = []
