@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +13,7 @@ from kubernetes.client import ApiException
 
 from modelyard.resources.crd import DEFINITIONS, Definition, document
 from support.crd_examples import CHANGES, EXAMPLES, Change, Example, training
+from support.schema_check import nodes
 
 from .conftest import Api
 
@@ -31,16 +31,6 @@ def expected(refused: str | None) -> Iterator[None]:
     message = json.loads(error.value.body)["message"]
     assert error.value.status in (400, 422)
     assert refused in message
-
-
-def schemas(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-        for child in node.values():
-            yield from schemas(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from schemas(child)
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda d: d.kind.kind)
@@ -82,7 +72,7 @@ def test_every_rule_has_an_example_that_it_refuses() -> None:
     rules = [
         rule["message"]
         for definition in DEFINITIONS
-        for node in schemas(document(definition)["spec"]["versions"])
+        for node in nodes(document(definition)["spec"]["versions"])
         for rule in node.get("x-kubernetes-validations", ())
     ]
     assert [message for message in rules if not any(w in message for w in words)] == []

@@ -17,7 +17,11 @@ from modelyard.resources.support import MODEL_GAPS, MODELSOURCE_GAPS, TRAINING_G
 from modelyard.resources.training.spec import TrainingSpec
 from support.crd_examples import training
 
-SPECS = {"ModelSource": ModelSourceSpec, "Model": ModelSpec, "Training": TrainingSpec}
+SPECS: dict[str, type[ModelSourceSpec] | type[ModelSpec] | type[TrainingSpec]] = {
+    "ModelSource": ModelSourceSpec,
+    "Model": ModelSpec,
+    "Training": TrainingSpec,
+}
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
