@@ -1,0 +1,109 @@
+"""What a source offers: a list of files at one resolved revision, and their bytes from any offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from modelyard.loader.failure import bad_input
+from modelyard.loader.request import STATE_FOLDER
+
+MAX_FILES = 100_000
+"""More than this is refused: the list is held in memory."""
+
+Algorithm = Literal["sha256", "git-sha1"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file to fetch.
+
+    `path` is relative to the target, with / between its parts. `size` is in bytes, None when the server doesn't say.
+    `identity` changes whenever the bytes may have changed; None means that an interrupted file can't be gone on with.
+    `digests` maps an algorithm to the lower-case hex digest that the bytes must have.
+    """
+
+    path: str
+    url: str
+    size: int | None
+    identity: str | None
+    digests: tuple[tuple[Algorithm, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All wanted files at one revision. `revision` is a commit or an entity tag; `origin` holds no credential."""
+
+    origin: str
+    revision: str
+    files: Sequence[RemoteFile] = field(default_factory=list)
+
+
+class Body(Protocol):
+    """The bytes of one answer. `offset` is where they really start: 0 when the server ignored the offset asked for."""
+
+    offset: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """Bytes as they arrive.
+
+        Raises:
+            LoadError: when the connection breaks.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One type of source. Only this part knows its protocol; staging, resuming and verifying are common to all."""
+
+    def pinned(self) -> str | None:
+        """The resolved revision when the request itself names it, so that no question to the server is needed."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Resolves the revision and lists the wanted files.
+
+        Raises:
+            LoadError: Unauthorized, Forbidden, NotFound, NoMatch, BadInput, or a retryable reason.
+        """
+        ...
+
+    def open(self, file: RemoteFile, offset: int, length: int | None) -> AbstractContextManager[Body]:
+        """Starts to fetch a file from an offset; at most `length` bytes when that is given.
+
+        Raises:
+            LoadError: as `snapshot`.
+        """
+        ...
+
+
+def checked(files: Iterable[RemoteFile]) -> list[RemoteFile]:
+    """Sorts the files by path and refuses what could leave the target folder or can't be stored.
+
+    Raises:
+        LoadError: BadInput with the reason.
+    """
+    ordered = sorted(files, key=lambda file: file.path)
+    if len(ordered) > MAX_FILES:
+        raise bad_input(
+            f"The source has {len(ordered)} files, more than {MAX_FILES}. Narrow them by include or exclude."
+        )
+    seen: set[str] = set()
+    for file in ordered:
+        parts = file.path.split("/")
+        if (
+            any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts)
+            or any(ord(character) < 32 or 0xD800 <= ord(character) <= 0xDFFF for character in file.path)
+            or parts[0] == STATE_FOLDER
+        ):
+            raise bad_input("The source has a file whose name can't be stored safely. Exclude it by a pattern.")
+        if file.path in seen:
+            raise bad_input(f"The source lists {file.path} twice.")
+        seen.add(file.path)
+    for path in seen:
+        parts = path.split("/")
+        if any("/".join(parts[:depth]) in seen for depth in range(1, len(parts))):
+            raise bad_input(f"The source has both a file and a folder on the way to {path}. Exclude one by a pattern.")
+    return ordered

@@ -1,0 +1,220 @@
+"""Brings a snapshot's files into the staging folder: several at once, each gone on with, verified, tried again.
+
+Knows no protocol (that is the source's part) and no target (that is `publish`'s). Memory does not depend on sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from modelyard.loader.console import say
+from modelyard.loader.content import Body, RemoteFile, Source
+from modelyard.loader.disk import Access, require, writing
+from modelyard.loader.failure import LoadError
+from modelyard.loader.manifest import Entry
+from modelyard.loader.progress import Progress
+from modelyard.loader.retry import Patience
+from modelyard.loader.staging import Staging
+
+WORKERS = 8
+WINDOW = 8 << 30
+"""The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
+_READ_BYTES = 1 << 18
+_BLOCK = 4096
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class _Digests:
+    """The hashes of one file's bytes so far: sha256 for the manifest, and whatever the source announced."""
+
+    def __init__(self, file: RemoteFile) -> None:
+        self._wanted = dict(file.digests)
+        self._states: dict[str, _Hash] = {"sha256": hashlib.sha256()}
+        if "git-sha1" in self._wanted:
+            blob = hashlib.sha1(usedforsecurity=False)
+            blob.update(f"blob {file.size}\0".encode())
+            self._states["git-sha1"] = blob
+
+    def update(self, chunk: bytes) -> None:
+        for state in self._states.values():
+            state.update(chunk)
+
+    def match(self) -> bool:
+        return all(self._states[algorithm].hexdigest() == wanted for algorithm, wanted in self._wanted.items())
+
+    def sha256(self) -> str:
+        return self._states["sha256"].hexdigest()
+
+
+class _Work:
+    """One file on its way: how many of its bytes the progress counts already."""
+
+    def __init__(self, file: RemoteFile, patience: Patience) -> None:
+        self.file = file
+        self.patience = patience
+        self.counted = 0
+
+
+class Fetcher:
+    """Fetches files into a staging folder."""
+
+    def __init__(
+        self,
+        source: Source,
+        staging: Staging,
+        progress: Progress,
+        access: Access,
+        patience: float,
+        window: int = WINDOW,
+    ) -> None:
+        self._source = source
+        self._staging = staging
+        self._progress = progress
+        self._access = access
+        self._patience = patience
+        self._window = window
+        self._stop = threading.Event()
+
+    def run(self, files: Sequence[RemoteFile]) -> list[Entry]:
+        """Fetches what is not whole yet and gives all files, sorted by path.
+
+        Raises:
+            LoadError: the first failure; the other threads stop at their next bytes, and everything fetched is kept.
+        """
+        whole = self._staging.prepare(files)
+        missing = [file for file in files if file.path not in whole]
+        for entry in whole.values():
+            self._progress.kept(entry.size)
+            self._progress.whole()
+        sizes = [file.size for file in files]
+        self._progress.expect(None if None in sizes else sum(size or 0 for size in sizes), len(files))
+        require(self._staging.tree, sum(self._left(file) for file in missing))
+        tasks: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
+        for file in sorted(missing, key=lambda file: -(file.size or 0)):  # a large one last would leave the others idle
+            tasks.put(file)
+        results: queue.SimpleQueue[Entry | BaseException] = queue.SimpleQueue()
+        for number in range(min(WORKERS, len(missing))):
+            threading.Thread(target=self._work, args=(tasks, results), name=f"fetch-{number}", daemon=True).start()
+        entries = list(whole.values())
+        for _ in missing:
+            result = results.get()
+            if isinstance(result, BaseException):
+                self._stop.set()
+                raise result
+            entries.append(result)
+        return sorted(entries)
+
+    def _left(self, file: RemoteFile) -> int:
+        part = self._staging.part(file)
+        there = part.stat().st_size if part.exists() else 0
+        return max(0, -(-(file.size or 0) // _BLOCK) * _BLOCK - there)
+
+    def _work(self, tasks: queue.SimpleQueue[RemoteFile], results: queue.SimpleQueue[Entry | BaseException]) -> None:
+        while not self._stop.is_set():
+            try:
+                file = tasks.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                results.put(self._whole(file))
+            except BaseException as error:  # every end of a worker must be heard of, or `run` waits for ever
+                results.put(error)
+                return
+
+    def _whole(self, file: RemoteFile) -> Entry:
+        work = _Work(file, Patience(self._patience))
+        for last in (False, True):
+            entry = work.patience.keep(lambda: self._once(work))
+            if entry is not None:
+                self._progress.whole()
+                return entry
+            if not last:
+                say(f"{file.path} arrived damaged and is fetched again.")
+        message = f"{file.path} arrived damaged twice: its content is not what the source announces."
+        raise LoadError("HashMismatch", f"{message} Ask whoever keeps the source, or pin another revision.")
+
+    def _once(self, work: _Work) -> Entry | None:
+        """Fetches the rest of a file; None when the whole of it is not what it should be."""
+        file, part = work.file, self._staging.part(work.file)
+        with writing(self._staging.tree, self._left(file)):
+            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with writing(self._staging.tree, self._left(file)):
+                digests, offset = self._begin(work, handle)
+            offset, digests = self._receive(work, handle, offset, digests)
+            if (file.size is not None and offset != file.size) or not digests.match():
+                self._count(work, 0)
+                part.unlink()
+                return None
+            entry = Entry(file.path, offset, digests.sha256())
+            with writing(self._staging.tree, None):
+                self._staging.finish(file, handle, entry, self._access)
+            return entry
+        finally:
+            os.close(handle)
+
+    def _begin(self, work: _Work, handle: int) -> tuple[_Digests, int]:
+        file, digests = work.file, _Digests(work.file)
+        there = os.fstat(handle).st_size
+        if file.identity is None or file.size is None or there > file.size:
+            os.ftruncate(handle, 0)
+            there = 0
+        while chunk := os.read(handle, _READ_BYTES):
+            digests.update(chunk)
+        self._count(work, there)
+        return digests, there
+
+    def _receive(self, work: _Work, handle: int, offset: int, digests: _Digests) -> tuple[int, _Digests]:
+        file = work.file
+        while file.size is None or offset < file.size:
+            left = None if file.size is None else file.size - offset
+            require(self._staging.tree, left or 0)
+            before = offset
+            with self._source.open(
+                file, offset, self._window if left is not None and left > self._window else None
+            ) as body:
+                if body.offset != offset:  # the server sends the whole file instead
+                    os.ftruncate(handle, 0)
+                    os.lseek(handle, 0, os.SEEK_SET)
+                    offset, before, digests = 0, 0, _Digests(file)
+                    self._count(work, 0)
+                offset = self._copy(work, body, handle, offset, digests)
+            if file.size is None:
+                break
+            if offset > file.size:
+                break
+            if offset == before:
+                message = f"The source sends no more bytes of {file.path}."
+                raise LoadError("ServerError", message, retryable=True)
+        return offset, digests
+
+    def _copy(self, work: _Work, body: Body, handle: int, offset: int, digests: _Digests) -> int:
+        size = work.file.size
+        for chunk in body.chunks():
+            if self._stop.is_set():
+                raise LoadError("Interrupted", "The download was stopped.", retryable=True, here=False)
+            with writing(self._staging.tree, None if size is None else size - offset):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(handle, view) :]
+            digests.update(chunk)
+            offset += len(chunk)
+            work.counted += len(chunk)
+            self._progress.fetched(len(chunk))
+            work.patience.further()
+            if size is not None and offset > size:
+                break  # more than announced: no need to take it all to know that it is wrong
+        return offset
+
+    def _count(self, work: _Work, there: int) -> None:
+        self._progress.kept(there - work.counted)
+        work.counted = there

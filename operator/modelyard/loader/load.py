@@ -1,0 +1,81 @@
+"""One download from start to end, in order: what is there, what is wanted, fetch, make valid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelyard.loader.console import say, size
+from modelyard.loader.credentials import Credentials
+from modelyard.loader.disk import Access
+from modelyard.loader.fetch import Fetcher
+from modelyard.loader.manifest import Manifest, digest
+from modelyard.loader.progress import Progress
+from modelyard.loader.publish import Publisher
+from modelyard.loader.request import Request
+from modelyard.loader.retry import Patience
+from modelyard.loader.sources import NOTHING_TO_COPY, make
+from modelyard.loader.staging import Staging, locked
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a good run leaves in the volume. `revision` is a commit or an entity tag, empty when nothing is copied."""
+
+    revision: str
+    bytes: int
+    files: int
+    digest: str
+
+
+def load(request: Request, progress: Progress) -> Outcome:
+    """Brings the request's content into its volume, or finds that it is there already.
+
+    Raises:
+        LoadError: the reason why not; everything fetched so far is kept for the next run.
+    """
+    if request.type in NOTHING_TO_COPY:
+        say(f"Type {request.type} is mounted where it is: nothing to copy.")
+        return Outcome("", 0, 0, digest([]))
+    source = make(request, Credentials(request.secrets))
+    access = Access(request.mode, request.uid, request.gid)
+    with locked(request.root, request.patience) as state:
+        publisher = Publisher(request.root, state, access)
+        there = publisher.current()
+        if there is not None and (there.key, there.target) != (request.key, request.target):
+            there = None
+        if there is not None and source.pinned() == there.revision:
+            return _already(there, progress)
+        snapshot = Patience(request.patience).keep(source.snapshot)
+        if there is not None and snapshot.revision == there.revision:
+            return _already(there, progress)
+        say(f"{snapshot.origin} is at revision {snapshot.revision}: {len(snapshot.files)} files.")
+        staging = Staging(state, request.key)
+        files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
+        manifest = Manifest(
+            key=request.key,
+            type=request.type,
+            origin=snapshot.origin,
+            options=request.options,
+            revision=snapshot.revision,
+            target=request.target,
+            inode=staging.tree.stat().st_ino,
+            files=files,
+        )
+        publisher.publish(manifest, staging)
+        if access.foreign:
+            say(f"The owner {request.uid}:{request.gid} could not be set everywhere: this user may not change owners.")
+        say(f"Done: {len(files)} files, {size(manifest.bytes)}, verified.")
+        return _outcome(manifest)
+
+
+def _already(manifest: Manifest, progress: Progress) -> Outcome:
+    say(f"Done: revision {manifest.revision} is in the volume already.")
+    progress.expect(manifest.bytes, len(manifest.files))
+    progress.kept(manifest.bytes)
+    for _ in manifest.files:
+        progress.whole()
+    return _outcome(manifest)
+
+
+def _outcome(manifest: Manifest) -> Outcome:
+    return Outcome(manifest.revision, manifest.bytes, len(manifest.files), digest(manifest.files))

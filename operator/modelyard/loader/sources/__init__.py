@@ -1,0 +1,29 @@
+"""One module a type of source. `make` is the only place that knows them all; a client library is imported when used."""
+
+from __future__ import annotations
+
+from modelyard.loader.content import Source
+from modelyard.loader.credentials import Credentials
+from modelyard.loader.failure import bad_input
+from modelyard.loader.request import Request
+
+NOTHING_TO_COPY = frozenset({"PVC", "NFS", "REFERENCE"})
+"""Types whose content is mounted where it is."""
+
+
+def make(request: Request, credentials: Credentials) -> Source:
+    """The source that a request names.
+
+    Raises:
+        LoadError: BadInput for a type, URI or option that is not understood.
+    """
+    if request.type == "HUGGING_FACE":
+        from modelyard.loader.sources.huggingface import HuggingFace
+
+        return HuggingFace(request, credentials)
+    if request.type == "HTTP":
+        from modelyard.loader.sources.http import Http
+
+        return Http(request, credentials)
+    types = ", ".join(sorted({"HUGGING_FACE", "HTTP", *NOTHING_TO_COPY}))
+    raise bad_input(f"Type {request.type[:40]!r} can't be loaded. Known types: {types}.")

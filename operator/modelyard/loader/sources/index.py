@@ -1,0 +1,47 @@
+"""Directory indexes of web servers, read as rclone's http remote reads them: the links of an HTML page.
+
+A link counts when it leads to the same origin, to a direct child of the page's folder, with no query or fragment; one
+that ends in / is a folder.
+"""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
+
+from modelyard.loader.transport import origin
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links.extend(value for name, value in attrs if name == "href" and value)
+
+
+def children(page_url: str, html: str) -> list[tuple[str, str]]:
+    """Name and URL of each child of the page's folder, without duplicates; a folder's name ends in /."""
+    parser = _Links()
+    parser.feed(html)
+    parser.close()
+    found: dict[str, str] = {}
+    folder = urlsplit(page_url).path
+    for link in parser.links:
+        try:
+            url = urljoin(page_url, link.strip())
+            parts = urlsplit(url)
+            same = origin(url) == origin(page_url)
+        except ValueError:
+            continue
+        if not same or parts.query or parts.fragment or "?" in link or "#" in link:
+            continue
+        name = unquote(parts.path)[len(unquote(folder)) :]
+        if not unquote(parts.path).startswith(unquote(folder)) or name.rstrip("/") in ("", ".", ".."):
+            continue
+        if "/" in name[:-1]:
+            continue
+        found.setdefault(name, url)
+    return sorted(found.items())

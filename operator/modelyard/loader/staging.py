@@ -1,0 +1,156 @@
+"""The folder beside the target where a download grows, so that a run killed at any byte can be gone on with.
+
+    <volume>/.modelyard/lock                  held while a download runs in this volume
+    <volume>/.modelyard/staging-<key>/tree/   files that are whole and verified, under their own paths
+    <volume>/.modelyard/staging-<key>/parts/  files that are being fetched, named by path and identity
+    <volume>/.modelyard/staging-<key>/journal one line a whole file: path, identity, size, sha256
+
+What must stay true: a journal line is written after the bytes were verified and before the file enters the tree, and a
+file whose identity changed leaves the tree before it is fetched again. So a line together with a file of its size in
+the tree means whole. Files large enough to matter are made durable first; small ones are hashed again, which a power
+cut can't fool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from modelyard.loader.content import RemoteFile
+from modelyard.loader.disk import Access, writing
+from modelyard.loader.failure import LoadError
+from modelyard.loader.manifest import Entry
+from modelyard.loader.request import STATE_FOLDER
+from modelyard.loader.retry import Patience
+
+_DURABLE_FROM_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def locked(root: Path, patience: float) -> Iterator[Path]:
+    """Holds the volume for one download and gives its state folder; the lock goes with the process.
+
+    Raises:
+        LoadError: BadInput when the volume isn't there or isn't writable; Interrupted, retryable, when another
+            download holds it for longer than `patience` seconds.
+    """
+    if not root.is_dir():
+        raise LoadError("BadInput", f"There is no volume mounted at {root}.")
+    state = root / STATE_FOLDER
+    with writing(root, None):
+        state.mkdir(mode=0o755, exist_ok=True)
+        handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        Patience(patience).keep(lambda: _lock(handle))
+        yield state
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise LoadError("Interrupted", "Another download is writing into this volume.", retryable=True) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system without locks
+            raise
+
+
+class Staging:
+    """One download's staging folder. Made and prepared by one thread, `finish` may be called by several."""
+
+    def __init__(self, state: Path, key: str) -> None:
+        self.tree = self.tree_of(state, key)
+        self.folder = self.tree.parent
+        self._parts = self.folder / "parts"
+        self._journal = self.folder / "journal"
+        self._lock = threading.Lock()
+        for other in state.glob("staging-*"):
+            if other != self.folder:  # what an abandoned request left; the lock says that nobody works on it
+                shutil.rmtree(other, ignore_errors=True)
+
+    @staticmethod
+    def tree_of(state: Path, key: str) -> Path:
+        """Where the whole files of a request gather."""
+        return state / f"staging-{key}" / "tree"
+
+    def prepare(self, files: Sequence[RemoteFile]) -> dict[str, Entry]:
+        """Makes the folders, drops what does not belong to these files, and says what is whole already, by path."""
+        with writing(self.folder.parent, None):
+            self.tree.mkdir(parents=True, exist_ok=True)
+            self._parts.mkdir(exist_ok=True)
+            whole = self._whole({file.path: file for file in files})
+            for folder, _, names in os.walk(self.tree, topdown=False):
+                for name in names:
+                    path = Path(folder, name)
+                    if str(path.relative_to(self.tree)) not in whole:
+                        path.unlink()
+                if Path(folder) != self.tree:
+                    with contextlib.suppress(OSError):  # not empty: it holds wanted files
+                        Path(folder).rmdir()
+            current = {self.part(file).name for file in files if file.identity is not None and file.path not in whole}
+            for part in list(self._parts.iterdir()):
+                if part.name not in current:
+                    part.unlink()
+            with open(self._journal.with_suffix(".new"), "w", encoding="utf-8") as journal:
+                journal.writelines(self._line(file, whole[file.path]) for file in files if file.path in whole)
+            os.replace(journal.name, self._journal)
+        return whole
+
+    def _whole(self, files: dict[str, RemoteFile]) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
+        try:
+            journal = open(self._journal, encoding="utf-8")  # noqa: SIM115 (closed below)
+        except FileNotFoundError:
+            return found
+        with journal:
+            for line in journal:
+                try:
+                    path, identity, size, sha256 = json.loads(line)
+                except ValueError:
+                    continue  # torn by a kill: the file is still a part then
+                file = files.get(path)
+                if file is None or file.identity != identity or file.size not in (None, size):
+                    found.pop(path, None)
+                else:
+                    found[path] = Entry(path, size, sha256)
+        return {path: entry for path, entry in found.items() if self._still(entry)}
+
+    def _still(self, entry: Entry) -> bool:
+        try:
+            if os.lstat(self.tree / entry.path).st_size != entry.size:
+                return False
+            if entry.size >= _DURABLE_FROM_BYTES:
+                return True
+            return hashlib.sha256((self.tree / entry.path).read_bytes()).hexdigest() == entry.sha256
+        except OSError:
+            return False
+
+    def part(self, file: RemoteFile) -> Path:
+        """Where a file's bytes gather until they are whole."""
+        return self._parts / hashlib.sha256(f"{file.path}\0{file.identity}".encode()).hexdigest()[:40]
+
+    def finish(self, file: RemoteFile, handle: int, entry: Entry, access: Access) -> None:
+        """Moves a verified part, open as `handle`, into the tree."""
+        access.apply(handle)
+        if entry.size >= _DURABLE_FROM_BYTES:
+            os.fsync(handle)
+        place = self.tree / file.path
+        with self._lock:
+            with open(self._journal, "a", encoding="utf-8") as journal:
+                journal.write(self._line(file, entry))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.part(file), place)
+
+    @staticmethod
+    def _line(file: RemoteFile, entry: Entry) -> str:
+        return json.dumps([file.path, file.identity, entry.size, entry.sha256]) + "\n"

@@ -1,0 +1,194 @@
+"""HTTP as every source needs it: redirects that never carry a credential to another host, failures in our words.
+
+Bytes are taken as they are on the wire (no content coding is asked for), so offsets and lengths mean the file's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+
+from modelyard.loader.failure import LoadError
+
+_MAX_REDIRECTS = 10
+_REDIRECTS = (301, 302, 303, 307, 308)
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+TIMEOUT = httpx2.Timeout(connect=10, read=60, write=30, pool=None)
+
+Explain = Callable[[int, Mapping[str, str]], LoadError | None]
+"""A source's own words for a status and its headers; None for the common ones."""
+
+
+def host(url: str) -> str:
+    """Host and port of a URL, without userinfo: fit to be shown."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def shown(url: str) -> str:
+    """A URL without userinfo, query and fragment: a signed URL's query is a credential."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{host(url)}{parts.path}"
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: what a credential is good for."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def refused(status: int, headers: Mapping[str, str], where: str) -> LoadError:
+    """The common words for an HTTP status that is no success."""
+    if status == 401:
+        return LoadError("Unauthorized", f"{where} does not accept the credentials (401). Check the Secret's values.")
+    if status == 403:
+        return LoadError("Forbidden", f"{where} refuses access (403). These credentials lack the right to read it.")
+    if status in (404, 410):
+        return LoadError("NotFound", f"{where} is not there ({status}). Check the address.")
+    if status == 429:
+        message = f"{where} asks for fewer requests (429)."
+        return LoadError("RateLimited", message, retryable=True, retry_after=retry_after(headers))
+    if status == 416:
+        message = f"{where} has fewer bytes than it announced (416): it is being changed."
+        return LoadError("ServerError", message, retryable=True, here=False)
+    if status >= 500 or status == 408:
+        message = f"{where} has an error of its own ({status})."
+        return LoadError("ServerError", message, retryable=True, retry_after=retry_after(headers))
+    return LoadError("BadInput", f"{where} does not understand the request ({status}). Check the address and options.")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header asks for; None without a readable one."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    return None
+
+
+def unreachable(error: BaseException, url: str) -> LoadError:
+    """Words for a connection that did not come about or broke."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < 10:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        told = "its certificate is not signed by an authority that this container trusts"
+    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+        told = "its name does not resolve"
+    elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        told = "it refuses connections"
+    elif any(isinstance(cause, httpx2.TimeoutException) for cause in causes):
+        told = "it does not answer in time"
+    else:
+        told = "the connection broke"
+    return LoadError("Unreachable", f"{host(url)} can't be reached: {told}.", retryable=True)
+
+
+class HttpBody:
+    """The bytes of a 200 or 206."""
+
+    def __init__(self, response: httpx2.Response, offset: int) -> None:
+        self.offset = offset
+        self.headers = response.headers
+        self.url = str(response.url)
+        self._response = response
+
+    def chunks(self) -> Iterator[bytes]:
+        """Bytes as they arrive.
+
+        Raises:
+            LoadError: Unreachable when the connection breaks.
+        """
+        try:
+            yield from self._response.iter_raw()
+        except httpx2.TransportError as error:
+            raise unreachable(error, self.url) from None
+
+
+class Transport:
+    """One pool of connections, shared by the worker threads."""
+
+    def __init__(self, *, credentials: Mapping[str, str], trusted: str, explain: Explain | None = None) -> None:
+        """`credentials` are headers that only the origin of the URL `trusted` ever gets."""
+        self._credentials = dict(credentials)
+        self._trusted = origin(trusted)
+        self._explain = explain
+        limits = httpx2.Limits(max_connections=32, max_keepalive_connections=16)
+        self._client = httpx2.Client(timeout=TIMEOUT, limits=limits, follow_redirects=False)
+
+    @contextlib.contextmanager
+    def send(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
+        """An answer with its body unread, after redirects.
+
+        Raises:
+            LoadError: for what is not 200 or 206, and when the server can't be reached.
+        """
+        for _ in range(_MAX_REDIRECTS):
+            response = self._send(method, url, headers or {})
+            with contextlib.closing(response):
+                if response.status_code in _REDIRECTS and "location" in response.headers:
+                    url = self._follow(url, response.headers["location"])
+                    continue
+                if response.status_code not in (200, 206):
+                    own = self._explain(response.status_code, response.headers) if self._explain else None
+                    raise own or refused(response.status_code, response.headers, shown(url))
+                yield response
+                return
+        raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> httpx2.Response:
+        credentials = self._credentials if origin(url) == self._trusted else {}
+        sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers, **credentials}
+        try:
+            return self._client.send(self._client.build_request(method, url, headers=sent), stream=True)
+        except httpx2.TransportError as error:
+            raise unreachable(error, url) from None
+        except (httpx2.InvalidURL, UnicodeError):
+            raise LoadError("BadInput", "The address is not a valid URL.") from None
+
+    @staticmethod
+    def _follow(url: str, location: str) -> str:
+        target = urljoin(url, location)
+        scheme = urlsplit(target).scheme
+        if scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
+            raise LoadError("BadInput", f"{host(url)} redirects to an address that is not encrypted or not HTTP.")
+        return target
+
+    @contextlib.contextmanager
+    def get(
+        self, url: str, offset: int, length: int | None, size: int | None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[HttpBody]:
+        """A file's bytes from `offset`, at most `length` of them. `size` is the whole file's, where it is known.
+
+        The body's own offset is 0 when the server sends the whole file instead.
+
+        Raises:
+            LoadError: as `send`; retryable when the file's length is not the expected one.
+        """
+        asked = dict(headers or {})
+        if offset or length is not None:
+            asked["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        with self.send("GET", url, asked) as response:
+            total: int | None = None
+            start = 0
+            if response.status_code == 206:
+                match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+                if match is None or int(match[1]) != offset:
+                    raise LoadError("ServerError", f"{host(url)} answers with a range that was not asked for.")
+                start, total = offset, None if match[3] == "*" else int(match[3])
+            elif "content-encoding" not in response.headers and "content-length" in response.headers:
+                total = int(response.headers["content-length"])
+            if size is not None and total is not None and total != size:
+                message = f"{host(url)} offers {total} bytes where it announced {size}: the file is being changed."
+                raise LoadError("ServerError", message, retryable=True, here=False)
+            yield HttpBody(response, start)
