@@ -149,7 +149,9 @@ def _of_condition(condition: Mapping[str, Any]) -> Outcome:
         case 0:
             return Outcome("Infrastructure", _DISRUPTED, exit_code)
         case 1:
-            return Outcome("BadInput", Cause("BadInput", "The trainer refused its input; its words went with the pod."), 64)
+            return Outcome(
+                "BadInput", Cause("BadInput", "The trainer refused its input; its words went with the pod."), 64
+            )
         case 2:
             return Outcome("Infrastructure", Cause("Stopped", "Stopped after a checkpoint."), STOPPED)
         case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from modelyard.compute import waiting
 from modelyard.compute.ended import CONTAINER, is_over, job_condition, outcome, terminated
@@ -29,6 +30,7 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         deleting=deleting,
         uid=meta["uid"],
         created=_time(meta.get("creationTimestamp")),
+        admitted=_time(job.get("status", {}).get("startTime")),
         waiting=reason,
         outcome=outcome(condition, [p for p in pods if is_over(p)]) if ended else None,
         released=_released(condition, pods) if ended else None,
@@ -51,7 +53,7 @@ def _state(job: Obj, pods: Sequence[Obj]) -> tuple[State, Cause | None]:
     return "Running", None
 
 
-def _placement(pods: Sequence[Obj]) -> dict[str, object]:
+def _placement(pods: Sequence[Obj]) -> dict[str, Any]:
     placed = [t for p in pods if (t := _scheduled(p)) is not None]
     started = [t for p in pods if (t := _started(p)) is not None]
     complete = bool(pods) and len(started) == len(pods)

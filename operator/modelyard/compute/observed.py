@@ -37,8 +37,9 @@ class Attempt:
     """One attempt as it is now.
 
     `live`: something of it may still run or hold resources, so no other attempt may start. `deleting`: it was told to
-    stop. Times: `created` of the Job, `placed` when nodes were given to it, `running` when the trainer started,
-    `released` when the trainer ended. `waiting` says what a Queued or Provisioning attempt waits for.
+    stop. Times: `created` of the Job, `admitted` when it left its queue, `placed` when nodes were given to it,
+    `running` when the trainer started, `released` when the trainer ended. `waiting` says what a Queued or Provisioning
+    attempt waits for.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Attempt:
     pod: str | None = None
     nodes: tuple[str, ...] = ()
     created: datetime | None = None
+    admitted: datetime | None = None
     placed: datetime | None = None
     running: datetime | None = None
     released: datetime | None = None

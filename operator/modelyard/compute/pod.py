@@ -28,9 +28,6 @@ COMMAND: Final = "modelyard-train"
 GRACE_SECONDS: Final = 120
 """Time for a last checkpoint where `checkpoint.graceSeconds` is unset."""
 
-CPU, MEMORY = "1", "2Gi"
-"""What a trainer asks for where `compute.cpu` and `compute.memory` are unset."""
-
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -53,7 +50,7 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
     spec = training["spec"]
     compute = spec.get("compute") or {}
     wanted = parse_gpu(compute.get("gpu"))
-    pull_secrets = [*compute.get("imagePullSecrets", ()), *settings.images.pull_secrets]
+    pull_secrets = [*(s["name"] for s in compute.get("imagePullSecrets") or ()), *settings.images.pull_secrets]
     return _set(
         {
             "restartPolicy": "Never",
@@ -64,7 +61,7 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
             "containers": [_container(training, run, settings, ca_pem, wanted)],
             "volumes": _volumes(training, run, compute, settings),
             "nodeSelector": dict(compute.get("nodeSelector") or {}),
-            "affinity": _affinity(wanted, compute),
+            "affinity": _affinity(wanted),
             "tolerations": _tolerations(wanted, compute),
             "priorityClassName": compute.get("priorityClassName"),
             "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pull_secrets)],
@@ -72,9 +69,7 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
     )
 
 
-def _container(
-    training: Obj, run: Run, settings: Settings, ca_pem: str | None, wanted: Gpu
-) -> dict[str, Any]:
+def _container(training: Obj, run: Run, settings: Settings, ca_pem: str | None, wanted: Gpu) -> dict[str, Any]:
     compute = training["spec"].get("compute") or {}
     return {
         "name": CONTAINER,
@@ -82,7 +77,7 @@ def _container(
         "imagePullPolicy": settings.images.pull_policy,
         "command": [COMMAND],
         "env": _environment(training, run, settings, ca_pem),
-        "resources": _resources(compute, wanted),
+        "resources": _resources(compute, wanted, settings),
         "terminationMessagePolicy": "File",
         "volumeMounts": _mounts(run, settings),
         "securityContext": {
@@ -93,7 +88,7 @@ def _container(
     }
 
 
-def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None) -> list[dict[str, str]]:
+def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None) -> list[dict[str, Any]]:
     meta, spec = training["metadata"], training["spec"]
     ours = {
         "HOME": "/tmp",
@@ -114,17 +109,17 @@ def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None
         ours["MODELYARD_TOKEN_FILE"] = TOKEN_FILE
         if ca_pem:
             ours["MODELYARD_CA_PEM"] = ca_pem
-    theirs = (spec.get("compute") or {}).get("env") or {}
-    return [{"name": name, "value": value} for name, value in {**theirs, **ours}.items()]
+    theirs = [dict(variable) for variable in (spec.get("compute") or {}).get("env") or ()]
+    return [v for v in theirs if v["name"] not in ours] + [{"name": k, "value": v} for k, v in ours.items()]
 
 
-def _resources(compute: Mapping[str, Any], wanted: Gpu) -> dict[str, Any]:
-    memory = str(compute.get("memory") or MEMORY)
+def _resources(compute: Mapping[str, Any], wanted: Gpu, settings: Settings) -> dict[str, Any]:
+    memory = str(compute.get("memory") or settings.training.default_memory)
     extended = {name: str(amount) for name, amount in (compute.get("extraResources") or {}).items()}
     if wanted.count:
         extended[gpu.RESOURCE] = str(wanted.count)
     return {
-        "requests": {"cpu": str(compute.get("cpu") or CPU), "memory": memory, **extended},
+        "requests": {"cpu": str(compute.get("cpu") or settings.training.default_cpu), "memory": memory, **extended},
         "limits": {"memory": memory, **extended},
     }
 
@@ -136,7 +131,6 @@ def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Sett
         {"name": "tmp", "emptyDir": _set({"sizeLimit": compute.get("scratch")})},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
-    # One claim is one volume, however often it is mounted: a data set may be a version of the base model's Model.
     for name, claim in _claims(run):
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     if settings.collector.url:
@@ -165,7 +159,7 @@ def _mounts(run: Run, settings: Settings) -> list[dict[str, Any]]:
     return mounts
 
 
-def _affinity(wanted: Gpu, compute: Mapping[str, Any]) -> dict[str, Any] | None:
+def _affinity(wanted: Gpu) -> dict[str, Any] | None:
     if not wanted.count:
         return None
     terms = gpu.node_terms(wanted.type)

@@ -1,0 +1,266 @@
+"""Training for the runtime: what concerns a Training, what must be read for it, and its view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modelyard.cluster.facts import Facts
+from modelyard.cluster.store import Store
+from modelyard.compute.kubernetes import KubernetesCompute
+from modelyard.dataplane.native import NativePlane
+from modelyard.decide.ports import DataPlane
+from modelyard.decide.training import TrainingView, decide_training
+from modelyard.decide.training.data import volume_name
+from modelyard.decide.training.ports import Compute
+from modelyard.plan import Key, Kind, Obj, Plan, Ref
+from modelyard.resources.meta import (
+    ANNOTATION_SAVED,
+    COMPONENT_DOWNLOAD,
+    COMPONENT_TRAINING,
+    JOB,
+    LABEL_COMPONENT,
+    LABEL_MODEL,
+    LABEL_TRAINING,
+    MODEL,
+    MODELSOURCE,
+    POD,
+    PVC,
+    TRAINING,
+)
+from modelyard.resources.names import output_volume, training_job
+from modelyard.resources.objects import annotation, controller_uid, label, uid_of
+from modelyard.resources.volumes import LABEL_VOLUME, Seen
+from modelyard.settings import Settings
+
+TRAININGS_BY_NAMED = "trainings-by-named"
+"""Trainings by what their spec names: `Model/<namespace>/<name>` and `ModelSource/<namespace>/<name>`."""
+TRAININGS_BY_SAVE = "trainings-by-save"
+PODS_BY_TRAINING = "pods-by-training"
+SAVED_BY_MODEL = "saved-by-model"
+DOWNLOADS_BY_VOLUME = "downloads-by-volume"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A view with the adapters that serve it."""
+
+    view: TrainingView
+    compute: Compute
+    plane: DataPlane
+
+
+class TrainingController:
+    """Watches Models, sources, claims, Jobs and pods for the Trainings that they concern."""
+
+    kind = TRAINING
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def setup(self, store: Store) -> None:
+        """Adds the indexes of what Trainings name and what was made for them."""
+        store.add_index(TRAININGS_BY_NAMED, TRAINING, _named)
+        store.add_index(TRAININGS_BY_SAVE, TRAINING, _saves)
+        store.add_index(PODS_BY_TRAINING, POD, _training_of)
+        store.add_index(SAVED_BY_MODEL, PVC, _saved_of)
+        store.add_index(DOWNLOADS_BY_VOLUME, JOB, _volume_of)
+
+    def roots(self, kind: Kind, obj: Obj, store: Store) -> Iterable[Key]:
+        """The Training itself, or those that name an object or that it was made for."""
+        namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+        if kind == TRAINING:
+            yield Key(namespace, name)
+            for target in _saves(obj):
+                yield from _keys(store.indexed(TRAININGS_BY_SAVE, target))
+        elif kind in (MODEL, MODELSOURCE):
+            yield from _keys(store.indexed(TRAININGS_BY_NAMED, f"{kind.kind}/{namespace}/{name}"))
+        elif kind in (PVC, JOB, POD):
+            yield from self._of_made(kind, obj, store)
+
+    def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
+        """The user's own claim, while the run is not committed; and whoever has the names that we need."""
+        meta, status = root["metadata"], root.get("status") or {}
+        if not status.get("frozen"):
+            claim = ((_spec(root).get("dataset") or {}).get("pvc") or {}).get("claimName")
+            if claim:
+                yield Ref(PVC, meta["namespace"], claim)
+        if status.get("reason") == "NameTaken" and status.get("frozen"):
+            yield from _our_names(root)
+
+    def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
+        """The Training with what it names, what was made for it, and who stands in its way."""
+        training = store.get(TRAINING, *key)
+        if training is None:
+            return None
+        spec = _spec(training)
+        view = TrainingView(
+            training,
+            models={m: found for m in _models(spec) if (found := store.get(MODEL, key.namespace, m)) is not None},
+            source=_source(store, key, spec),
+            **_dataset_claim(facts, key, spec),
+            claims=_claims(store, facts, training),
+            data=_data(store, key, spec),
+            jobs=tuple(j for j in store.owned(uid_of(training), JOB) if _is(j, COMPONENT_TRAINING)),
+            pods=_pods(store, training),
+            strangers=_strangers(store, facts, training),
+            saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
+            rivals=_rivals(store, training),
+        )
+        return Scene(view, KubernetesCompute(self._settings, facts.ca_pem), NativePlane(self._settings, facts.ca_pem))
+
+    def decide(self, view: Scene, now: datetime) -> Plan:
+        """Pure."""
+        return decide_training(view.view, now, self._settings, view.compute, view.plane)
+
+    def _of_made(self, kind: Kind, obj: Obj, store: Store) -> Iterator[Key]:
+        namespace = obj["metadata"].get("namespace", "")
+        for owner in obj["metadata"].get("ownerReferences") or ():
+            if owner.get("kind") == TRAINING.kind and owner.get("apiVersion") == TRAINING.api_version:
+                yield Key(namespace, owner["name"])
+        for value in _training_of(obj):
+            yield _key(value)
+        if kind == PVC:
+            for target in _saved_of(obj):
+                yield from _keys(store.indexed(TRAININGS_BY_NAMED, f"{MODEL.kind}/{target}"))
+        elif volume := label(obj, LABEL_VOLUME):
+            claim = store.get(PVC, namespace, volume)
+            if claim is not None:
+                yield from self._of_made(PVC, claim, store)
+
+
+def _dataset_claim(facts: Facts, key: Key, spec: dict[str, Any]) -> dict[str, Any]:
+    name = ((spec.get("dataset") or {}).get("pvc") or {}).get("claimName")
+    fact = facts.object(Ref(PVC, key.namespace, name)) if name else None
+    return {"dataset_claim": fact.obj if fact is not None else None, "dataset_claim_read": fact is not None}
+
+
+def _source(store: Store, key: Key, spec: dict[str, Any]) -> Obj | None:
+    name = ((spec.get("dataset") or {}).get("source") or {}).get("sourceRef")
+    return store.get(MODELSOURCE, key.namespace, name) if name else None
+
+
+def _claims(store: Store, facts: Facts, training: Obj) -> dict[str, Obj]:
+    """Whatever has a name that the output volume may have."""
+    found = {}
+    for ref in _our_names(training):
+        if ref.kind == PVC and (obj := _seen(store, facts, ref)) is not None:
+            found[ref.name] = obj
+    return found
+
+
+def _strangers(store: Store, facts: Facts, training: Obj) -> dict[str, Obj]:
+    found = {}
+    for ref in _our_names(training):
+        obj = _seen(store, facts, ref) if ref.kind == JOB else None
+        if obj is not None and controller_uid(obj) != uid_of(training):
+            found[ref.name] = obj
+    return found
+
+
+def _seen(store: Store, facts: Facts, ref: Ref) -> Obj | None:
+    """The object: watched, read by name, or met by a create."""
+    if (obj := store.get(ref.kind, ref.namespace, ref.name)) is not None:
+        return obj
+    fact = facts.object(ref)
+    return fact.obj if fact is not None else facts.taken(ref)
+
+
+def _our_names(training: Obj) -> Iterator[Ref]:
+    """The names that the current attempt needs: its Job's and its output volume's."""
+    meta, status = training["metadata"], training.get("status") or {}
+    number = int((status.get("attempts") or {}).get("number") or 0)
+    for attempt in (number, number + 1):
+        yield Ref(JOB, meta["namespace"], training_job(meta["name"], attempt))
+    chosen = (status.get("output") or {}).get("pvc")
+    for name in {output_volume(meta["name"]), chosen or output_volume(meta["name"])}:
+        yield Ref(PVC, meta["namespace"], name)
+
+
+def _data(store: Store, key: Key, spec: dict[str, Any]) -> Seen:
+    wanted = (spec.get("dataset") or {}).get("source")
+    name = volume_name(wanted, _source(store, key, spec)) if wanted else None
+    if name is None:
+        return Seen()
+    jobs = tuple(store.indexed(DOWNLOADS_BY_VOLUME, f"{key.namespace}/{name}"))
+    pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
+    return Seen(store.get(PVC, key.namespace, name), jobs, pods)
+
+
+def _pods(store: Store, training: Obj) -> tuple[Obj, ...]:
+    """Pods of this Training's Jobs, those included whose Job is gone; none of an earlier Training of its name."""
+    jobs = {uid_of(j) for j in store.owned(uid_of(training), JOB)}
+    jobs.add(((training.get("status") or {}).get("placement") or {}).get("jobUID") or "")
+    meta = training["metadata"]
+    pods = store.indexed(PODS_BY_TRAINING, f"{meta['namespace']}/{meta['name']}")
+    return tuple(p for p in pods if controller_uid(p) in jobs)
+
+
+def _rivals(store: Store, training: Obj) -> tuple[Obj, ...]:
+    """Other Trainings that save under the same name and may still do so."""
+    return tuple(
+        other
+        for target in _saves(training)
+        for other in store.indexed(TRAININGS_BY_SAVE, target)
+        if uid_of(other) != uid_of(training) and (other.get("status") or {}).get("phase") != "Failed"
+    )
+
+
+def _spec(training: Obj) -> dict[str, Any]:
+    return dict(training.get("spec") or {})
+
+
+def _save(spec: dict[str, Any]) -> dict[str, Any]:
+    return dict(spec.get("save") or {})
+
+
+def _models(spec: dict[str, Any]) -> set[str]:
+    base = (spec.get("model") or {}).get("ref") or {}
+    data = (spec.get("dataset") or {}).get("ref") or {}
+    return {name for name in (base.get("name"), data.get("model"), _save(spec).get("model")) if name}
+
+
+def _named(training: Obj) -> Iterator[str]:
+    namespace, spec = training["metadata"]["namespace"], _spec(training)
+    for model in sorted(_models(spec)):
+        yield f"{MODEL.kind}/{namespace}/{model}"
+    source = ((spec.get("dataset") or {}).get("source") or {}).get("sourceRef")
+    if source:
+        yield f"{MODELSOURCE.kind}/{namespace}/{source}"
+
+
+def _saves(training: Obj) -> Iterator[str]:
+    wanted = _save(_spec(training))
+    if wanted.get("model") and wanted.get("version"):
+        yield f"{training['metadata']['namespace']}/{wanted['model']}/{wanted['version']}"
+
+
+def _training_of(obj: Obj) -> Iterator[str]:
+    if _is(obj, COMPONENT_TRAINING) and (name := label(obj, LABEL_TRAINING)):
+        yield f"{obj['metadata']['namespace']}/{name}"
+
+
+def _saved_of(claim: Obj) -> Iterator[str]:
+    if annotation(claim, ANNOTATION_SAVED) is not None and (model := label(claim, LABEL_MODEL)):
+        yield f"{claim['metadata']['namespace']}/{model}"
+
+
+def _volume_of(job: Obj) -> Iterator[str]:
+    if _is(job, COMPONENT_DOWNLOAD) and (volume := label(job, LABEL_VOLUME)):
+        yield f"{job['metadata']['namespace']}/{volume}"
+
+
+def _is(obj: Obj, component: str) -> bool:
+    return label(obj, LABEL_COMPONENT) == component
+
+
+def _keys(trainings: Iterable[Obj]) -> Iterator[Key]:
+    for training in trainings:
+        yield Key(training["metadata"]["namespace"], training["metadata"]["name"])
+
+
+def _key(value: str) -> Key:
+    namespace, _, name = value.partition("/")
+    return Key(namespace, name)

@@ -1,0 +1,55 @@
+"""What the trainer is told: the run's configuration as JSON, made of the committed spec and the resolved inputs.
+
+The same run gives the same text, so that two attempts differ in nothing but their number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelyard.resources.training.spec import TrainingSpec
+from modelyard_training.params import CheckpointPolicy, DatasetConfig, RunConfig
+from modelyard_training.params.common import resolve
+from modelyard_training.params.config import ModelInput
+
+
+def run_config(spec: TrainingSpec, inputs: Any) -> str:
+    """The JSON of `MODELYARD_CONFIG`. `inputs` are those of the status."""
+    config = RunConfig(
+        recipe=spec.recipe.name,
+        params=spec.recipe.params().model_dump(mode="json", by_alias=True, exclude_none=True),
+        dataset=_dataset(spec),
+        checkpoint=_checkpoint(spec),
+        determinism=spec.recipe.determinism,
+        model=_model(inputs),
+    )
+    return config.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def effective_params(spec: TrainingSpec) -> dict[str, Any]:
+    """Every parameter of the recipe with the value that is used; those without a value are left out."""
+    return {name: value for name, value in resolve(spec.recipe.params()).items() if value is not None}
+
+
+def _dataset(spec: TrainingSpec) -> DatasetConfig | None:
+    if spec.dataset is None:
+        return None
+    return DatasetConfig(**{name: getattr(spec.dataset, name) for name in DatasetConfig.model_fields})
+
+
+def _checkpoint(spec: TrainingSpec) -> CheckpointPolicy | None:
+    if spec.checkpoint is None:
+        return None
+    return CheckpointPolicy(**{name: getattr(spec.checkpoint, name) for name in CheckpointPolicy.model_fields})
+
+
+def _model(inputs: Any) -> ModelInput | None:
+    found = next((e for e in inputs or () if e["name"] == "model"), None)
+    if found is None:
+        return None
+    return ModelInput(
+        kind=found.get("kind"),
+        name=found["model"],
+        version=found["version"],
+        resolved_revision=found.get("resolvedRevision"),
+    )

@@ -1,0 +1,84 @@
+"""The decision about one Training: from what is seen to what is written next. Pure.
+
+Three parts of a life: until the run is committed everything may be edited and is checked anew; a committed run is a
+sequence of attempts; a run that is over is cleaned up and saved.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from modelyard.decide.ports import DataPlane
+from modelyard.decide.training import attempts, making, phases
+from modelyard.decide.training.draft import Draft
+from modelyard.decide.training.finish import finish
+from modelyard.decide.training.inputs import resolve
+from modelyard.decide.training.ports import Compute
+from modelyard.decide.training.save import save
+from modelyard.decide.training.validate import refusal
+from modelyard.decide.training.view import Context, TrainingView
+from modelyard.plan import Plan
+from modelyard.resources import support
+from modelyard.resources.objects import is_deleting
+from modelyard.resources.problems import ManifestError, describe, parse
+from modelyard.resources.training.spec import TrainingSpec
+from modelyard.settings import Settings
+
+
+def decide_training(view: TrainingView, now: datetime, settings: Settings, compute: Compute, plane: DataPlane) -> Plan:
+    """What to write next for this Training, and when to look again. Decided twice, it asks for nothing new."""
+    if is_deleting(view.training):
+        return Plan()  # its owner references take everything along but what was saved
+    draft = Draft(view.training, now)
+    try:
+        spec = parse(TrainingSpec, view.training.get("spec"))
+    except ManifestError as error:
+        _unreadable(draft, f"{error}.")
+        return draft.plan()
+    ctx = Context(view, spec, now, settings, compute, plane)
+    if draft.terminal:
+        finish(ctx, draft)
+    elif draft.status.get("frozen"):
+        attempts.advance(ctx, draft)
+        _later_edits(ctx, draft)
+        save(ctx, draft)
+    else:
+        _prepare(ctx, draft)
+    return draft.plan()
+
+
+def _prepare(ctx: Context, draft: Draft) -> None:
+    """Checks the spec, waits for what it reads, and commits the run."""
+    refused = refusal(ctx)
+    if refused is not None:
+        (phases.checking if refused.unknown else phases.invalid)(draft, refused.reason, refused.message)
+        return
+    save(ctx, draft)
+    if ctx.spec.suspend:
+        phases.validated(draft)
+        phases.suspended(draft, "Suspended", "Suspended by spec.suspend before it began; nothing is held.")
+        return
+    inputs = resolve(ctx)
+    draft.status["inputs"] = [dict(entry) for entry in inputs.entries]
+    draft.then(*inputs.actions)
+    draft.look_again(inputs.requeue_after)
+    if inputs.waiting is not None:
+        reason, message = inputs.waiting
+        phases.preparing(draft, reason, message, failed=inputs.failed)
+        return
+    making.commit(ctx, draft, inputs.entries)
+
+
+def _later_edits(ctx: Context, draft: Draft) -> None:
+    """A committed run can still be edited; what of that can't be done is said, and the run goes on."""
+    if gaps := support.unsupported(ctx.spec):
+        phases.refused_later(draft, f"{describe(gaps)}.")
+
+
+def _unreadable(draft: Draft, message: str) -> None:
+    if draft.terminal:
+        phases.terminal(draft)
+    elif draft.status.get("frozen"):
+        phases.refused_later(draft, message)
+    else:
+        phases.invalid(draft, "InvalidSpec", message)

@@ -1,0 +1,108 @@
+"""How an attempt ends: what it was and what it held goes into the history, once, and its last words into the status.
+
+An entry without an `endTime` is of an attempt that was told to stop and may still hold something. Pure.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeGuard
+
+from modelyard.decide.training import cost
+from modelyard.decide.training.draft import Draft
+from modelyard.decide.training.ports import Attempt, Outcome
+from modelyard.decide.training.view import Context
+from modelyard.plan import Delete
+from modelyard.resources.conditions import cut
+from modelyard.resources.meta import JOB
+from modelyard.resources.objects import is_deleting, ref_to, uid_of
+from modelyard.resources.times import format_time, parse_time
+
+STOP_SLACK_SECONDS: Final = 30
+_MESSAGE_MAX: Final = 512
+
+
+def stop(ctx: Context, draft: Draft, attempt: Attempt, cause: str, reason: str, message: str) -> None:
+    """Puts a running attempt into the history, still open, and deletes its Job."""
+    job = ctx.view.job(attempt.number)
+    draft.add_entry(new_entry(ctx, draft, attempt, cause, reason, message))
+    draft.status["cost"] = charge(ctx, draft, attempt, ctx.now)
+    if job is not None and not is_deleting(job):
+        draft.then(Delete(ref_to(JOB, job), uid_of(job), "Foreground"))
+
+
+def close(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -> None:
+    """Completes an entry of the history once nothing of the attempt is left, with the times that it really held."""
+    last_count = (draft.status.get("cost") or {}).get("asOf")
+    end = attempt.released or ctx.now
+    if attempt.released is None and last_count and entry["cause"] in ("Suspended", "Stopped"):
+        grace = ctx.compute.grace_seconds(ctx.view.training["spec"]) + STOP_SLACK_SECONDS
+        end = min(end, parse_time(last_count) + timedelta(seconds=grace))
+    draft.status["cost"] = charge(ctx, draft, attempt, end)
+    since = entry.get("runningSince")
+    active = max(int((end - parse_time(since)).total_seconds()), 0) if since else 0
+    entry |= {"endTime": format_time(end), "activeSeconds": active}
+    draft.status["activeSeconds"] = int(draft.status.get("activeSeconds") or 0) + active
+    draft.status.pop("runningSince", None)
+    if attempt.outcome is not None:
+        _last_words(draft, entry, attempt.outcome)
+
+
+def new_entry(ctx: Context, draft: Draft, attempt: Attempt, cause: str, reason: str, message: str) -> dict[str, Any]:
+    """An open entry of the history."""
+    running = format_time(attempt.running) if attempt.running else draft.status.get("runningSince")
+    started = format_time(attempt.created) if attempt.created else None
+    said: dict[str, Any] = {
+        "attempt": attempt.number,
+        "job": draft.status["placement"]["job"],
+        "startTime": started,
+        "runningSince": running,
+        "cause": cause,
+        "reason": reason,
+        "message": cut(message, _MESSAGE_MAX),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def record(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -> None:
+    """Puts an attempt that has ended into the history, complete."""
+    draft.add_entry(entry)
+    close(ctx, draft, attempt, entry)
+
+
+def _last_words(draft: Draft, entry: dict[str, Any], outcome: Outcome) -> None:
+    """What the trainer left: exit code, step, checkpoint."""
+    if outcome.exit_code is not None:
+        entry["exitCode"] = outcome.exit_code
+    report = outcome.report
+    for name, field in (("step", "step"), ("resumedFrom", "resumedFrom")):
+        if _is_count(report.get(name)):
+            entry[field] = report[name]
+    kept: dict[str, Any] = {}
+    saved = report.get("checkpoint")
+    if isinstance(saved, dict) and _is_count(saved.get("step")):
+        kept["last"] = {"step": saved["step"]}
+        if isinstance(saved.get("path"), str) and 0 < len(saved["path"]) <= 512:
+            kept["last"]["path"] = saved["path"]
+    if _is_count(report.get("resumedFrom")):
+        kept["resumedFrom"] = report["resumedFrom"]
+    if kept:
+        draft.status["checkpoint"] = {**(draft.status.get("checkpoint") or {}), **kept}
+
+
+def charge(ctx: Context, draft: Draft, attempt: Attempt, until: datetime) -> dict[str, Any]:
+    """The cost with all that the attempt held up to `until`."""
+    known, placed = charges(draft), attempt.placed
+    if placed is None and (draft.status.get("placement") or {}).get("nodes") and known.get("asOf"):
+        # The pod is gone. That it was placed is on record, and counted up to `asOf`.
+        placed = parse_time(known["asOf"])
+    return cost.charged(known, ctx.spec, cost.price(ctx.spec, ctx.settings.prices), placed, until)
+
+
+def charges(draft: Draft) -> dict[str, Any]:
+    """The cost as it was last counted."""
+    return dict(draft.status.get("cost") or {})
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

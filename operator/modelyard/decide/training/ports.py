@@ -1,0 +1,96 @@
+"""What a decision about a Training needs from the layer beside it: where attempts run.
+
+`modelyard.compute` satisfies this without knowing it; the controller puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from modelyard.plan import Obj
+
+
+class Cause(Protocol):
+    """One CamelCase word, and a sentence for people."""
+
+    @property
+    def reason(self) -> str: ...  # noqa: D102
+    @property
+    def message(self) -> str: ...  # noqa: D102
+
+
+class Outcome(Protocol):
+    """How an attempt ended; `report` is what the trainer left as its last words."""
+
+    @property
+    def result(self) -> Literal["Done", "BadInput", "Infrastructure", "Error"]: ...  # noqa: D102
+    @property
+    def cause(self) -> Cause: ...  # noqa: D102
+    @property
+    def exit_code(self) -> int | None: ...  # noqa: D102
+    @property
+    def report(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+class Attempt(Protocol):
+    """One attempt as it is now; `live` means that something of it may still run."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+    @property
+    def state(self) -> Literal["Absent", "Queued", "Provisioning", "Running", "Ended"]: ...  # noqa: D102
+    @property
+    def live(self) -> bool: ...  # noqa: D102
+    @property
+    def deleting(self) -> bool: ...  # noqa: D102
+    @property
+    def uid(self) -> str | None: ...  # noqa: D102
+    @property
+    def pod(self) -> str | None: ...  # noqa: D102
+    @property
+    def nodes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def created(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def admitted(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def placed(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def running(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def released(self) -> datetime | None: ...  # noqa: D102
+    @property
+    def waiting(self) -> Cause | None: ...  # noqa: D102
+    @property
+    def outcome(self) -> Outcome | None: ...  # noqa: D102
+
+
+class Compute(Protocol):
+    """Where attempts run."""
+
+    def problems(self, spec: Mapping[str, Any]) -> list[str]:
+        """What of a spec can't be placed, in words for the user."""
+        ...
+
+    def grace_seconds(self, spec: Mapping[str, Any]) -> int:
+        """The longest that an attempt runs on after it was told to stop."""
+        ...
+
+    def job(
+        self,
+        training: Obj,
+        *,
+        attempt: int,
+        output_claim: str,
+        config: str,
+        model: tuple[str, str] | None,
+        dataset: tuple[str, str] | None,
+    ) -> dict[str, Any]:
+        """The object that is one attempt. `model` and `dataset` are (claim, path in it)."""
+        ...
+
+    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
+        """The attempt as its Job and its pods show it."""
+        ...
