@@ -7,11 +7,13 @@ or whose digests differ, is never loaded. Nothing is ever unpickled. The newest 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +46,8 @@ class Snapshot:
 
 def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """What is trained and what the optimizer remembers of it, by parameter name. Frozen weights come from the base."""
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    frozen = {name for parameter, name in names.items() if not parameter.requires_grad}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     found = {f"model.{k}": v.detach() for k, v in model.state_dict().items() if k not in frozen}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
@@ -88,7 +90,7 @@ class Checkpoints:
         self._held: Snapshot | None = None
 
     def hold(self, snapshot: Snapshot) -> None:
-        """Remembers the best so far. A small one reaches the disk with the next `save`, if it still is the best then."""
+        """Remembers the best so far. A small one reaches the disk with the next `save`, if it is the best still."""
         if sum(t.nbytes for t in snapshot.tensors.values()) > _HOLD_BYTES:
             self._held = None
             self.save(snapshot, best=snapshot.step)
@@ -97,7 +99,7 @@ class Checkpoints:
         self._held = Snapshot(snapshot.step, copies, snapshot.state, snapshot.rng)
 
     def save(self, snapshot: Snapshot, best: int | None) -> Path:
-        """Writes the snapshot, and the held best before it. Raises `DiskFull`; valid checkpoints are still there then."""
+        """Writes the snapshot, and the held best before it. Raises `DiskFull`, the older checkpoints still there."""
         if self._held is not None and self._held.step == best and self._held.step != snapshot.step:
             self._write(self._held)
         if self._held is not None and self._held.step != best:
@@ -167,7 +169,7 @@ class Checkpoints:
                 files.remove(path)
 
     def start(self, resumed_step: int | None) -> None:
-        """Clears what a former attempt left half-written, and what it wrote after the step that this one goes on from."""
+        """Clears what a former attempt left half-written, or wrote after the step that this one goes on from."""
         if self._world.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.glob(".*"):
@@ -239,26 +241,36 @@ def load_state(path: Path, rank: int) -> tuple[dict[str, Any], dict[str, Any] | 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint that `fault` found whole, on the CPU."""
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+    from torch.distributed.checkpoint.state_dict_loader import load
 
-    reader = dcp.HuggingFaceStorageReader(str(path / "tensors"))
-    found = reader.read_metadata().state_dict_metadata
-    tensors: dict[str, Any] = {n: torch.empty(m.size, dtype=m.properties.dtype) for n, m in _tensor_meta(found)}
-    dcp.load(tensors, storage_reader=reader, no_dist=True)
+    reader = HuggingFaceStorageReader(str(path / "tensors"))
+    tensors: dict[str, Any] = {
+        name: torch.empty(meta.size, dtype=meta.properties.dtype)
+        for name, meta in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(meta, TensorStorageMetadata)
+    }
+    with _one_process():
+        load(tensors, storage_reader=reader, no_dist=True)
     return tensors
 
 
-def _tensor_meta(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, meta in found.items():
-        if hasattr(meta, "properties"):
-            yield name, meta
-
-
 def _save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    dcp.save(plain, storage_writer=dcp.HuggingFaceStorageWriter(str(folder)), no_dist=True)
+    with _one_process():
+        save(plain, storage_writer=HuggingFaceStorageWriter(str(folder)), no_dist=True)
+
+
+@contextlib.contextmanager
+def _one_process() -> Iterator[None]:
+    """Every process holds all tensors, so the first one saves for all: that is meant, and no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _free(folder: Path) -> int:

@@ -102,7 +102,7 @@ def check_numbers(table: Table, column: str) -> None:
     given = values.is_not_null()
     numbers = values.cast(pl.Float64, strict=False).is_not_null()
     broken = given & ~numbers
-    if 0 < broken.sum() <= 0.1 * given.sum():
+    if 0 < int(broken.sum()) <= 0.1 * int(given.sum()):
         at = int(broken.arg_true()[0])
         row, value = int(table.frame[ROW][at]), str(values[at])[:_SHOWN]
         raise BadInput(
@@ -123,7 +123,9 @@ def _files(path: Path, given: str | None) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in _FORMATS and not _hidden(p, path))
+        found = sorted(
+            p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in _FORMATS and not _hidden(p, path)
+        )
         found = [p for p in found if given is None or _FORMATS[p.suffix.lower()] == given]
         what = f"{given} file" if given else "CSV, JSONL or Parquet file"
         if not found:
@@ -150,7 +152,9 @@ def _table(paths: list[Path], given: str | None, as_text: bool, part: str) -> Ta
         frame = _READERS[kind](path, as_text)
         if frames and set(frame.columns) != set(frames[0].columns):
             differs = sorted(set(frame.columns) ^ set(frames[0].columns))
-            raise BadInput(f"{paths[0].name} and {path.name} do not have the same columns: '{differs[0]}' is in one only.")
+            raise BadInput(
+                f"{paths[0].name} and {path.name} do not have the same columns: '{differs[0]}' is in one only."
+            )
         frames.append(frame if not frames else frame.select(frames[0].columns))
     frame = pl.concat(frames, how="vertical_relaxed")
     if frame.height == 0:
@@ -174,7 +178,9 @@ def _read_csv(path: Path, as_text: bool) -> pl.DataFrame:
         )
     except (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError):
         _name_broken_csv(path, separator)
-        raise BadInput(f"{path.name} is not readable as CSV: check its separator, quotes and encoding (UTF-8).") from None
+        raise BadInput(
+            f"{path.name} is not readable as CSV: check its separator, quotes and encoding (UTF-8)."
+        ) from None
 
 
 def _name_broken_csv(path: Path, separator: str) -> None:
@@ -197,7 +203,9 @@ def _name_broken_csv(path: Path, separator: str) -> None:
                         f"the first one too many comes after column '{header[-1]}'."
                     )
         except csv.Error:
-            raise BadInput(f"Line {rows.line_num} of {path.name} has a quote that is not closed or stands wrong.") from None
+            raise BadInput(
+                f"Line {rows.line_num} of {path.name} has a quote that is not closed or stands wrong."
+            ) from None
 
 
 def _check_utf8(path: Path) -> None:
@@ -207,7 +215,9 @@ def _check_utf8(path: Path) -> None:
                 line.decode()
             except UnicodeDecodeError as error:
                 at = f"byte {error.start + 1}"
-                raise BadInput(f"Line {number} of {path.name} is not UTF-8 (at {at}): save the file as UTF-8.") from None
+                raise BadInput(
+                    f"Line {number} of {path.name} is not UTF-8 (at {at}): save the file as UTF-8."
+                ) from None
 
 
 def _read_jsonl(path: Path, as_text: bool) -> pl.DataFrame:

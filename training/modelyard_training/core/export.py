@@ -66,6 +66,8 @@ def summary(metadata: dict[str, Any]) -> dict[str, Any]:
         "testSamples",
         "trainingSeconds",
         "algorithm",
+        "recipe",
+        "determinism",
     )
     short = {name: metadata[name] for name in names if name in metadata}
     short["features"] = metadata["features"][:_NAMES]

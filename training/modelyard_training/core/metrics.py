@@ -17,7 +17,7 @@ REGRESSION = ("loss", "r2", "mae", "rmse")
 
 
 def best_metric(chosen: str, classes: int | None) -> tuple[str, Literal["min", "max"]]:
-    """The key in `evaluate`'s result for `bestMetric`, and its direction. Raises `BadInput` for one of the other kind."""
+    """The key in `evaluate`'s result for `bestMetric`, and its direction. Raises `BadInput` for a wrong one."""
     allowed, kind = (REGRESSION, "regression") if classes is None else (CLASSIFICATION, "classification")
     if chosen not in allowed:
         raise BadInput(f"bestMetric {chosen} does not fit a {kind} recipe: use one of {', '.join(allowed)}.")
@@ -49,7 +49,7 @@ def classification(logits: Tensor, targets: Tensor) -> dict[str, float]:
         "accuracy": (logits.argmax(1) == targets).float().mean(),
         "f1": tm.f1_score(logits, targets, average="macro", **task),
     }
-    present = targets.unique()
+    present = torch.unique(targets)
     if len(present) > 1:
         # A class that the held-out split does not have would count as 0 in the mean.
         each = tm.auroc(logits.softmax(1), targets, average="none", **task)

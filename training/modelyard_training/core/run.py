@@ -57,7 +57,9 @@ class Run:
         inner = self.config.model.path if self.config.model else None
         folder = root / inner if inner else root
         if ".." in folder.parts or not folder.is_dir():
-            raise BadInput(f"The recipe {self.config.recipe} needs a base model, and none is there: set spec.model.ref.")
+            raise BadInput(
+                f"The recipe {self.config.recipe} needs a base model, and none is there: set spec.model.ref."
+            )
         return folder
 
 
@@ -73,13 +75,18 @@ def main(environment: Mapping[str, str], stop: Stop) -> int:
         code = errors.BAD_INPUT
     except Stopped:
         reporter.send(
-            {"phase": "Stopped", "result": {"result": "stopped", "reason": "Stopped", "message": "Stopped before training began."}},
+            {
+                "phase": "Stopped",
+                "result": {"result": "stopped", "reason": "Stopped", "message": "Stopped before training began."},
+            },
             keep=True,
         )
         code = errors.STOPPED
     except torch.OutOfMemoryError:
         log.exception("out of GPU memory")
-        message = "The GPU has too little memory: halve batchSize and double gradientAccumulation, which learns the same."
+        message = (
+            "The GPU has too little memory: halve batchSize and double gradientAccumulation, which learns the same."
+        )
         reporter.send({"phase": "Failed", "result": _failed("GPUOutOfMemory", message)}, keep=True)
         code = errors.BAD_INPUT
     finally:
@@ -108,7 +115,8 @@ def _main(environment: Mapping[str, str], stop: Stop, reporter: Reporter) -> int
     try:
         determinism.prepare(level, params["seed"], threads)
         run = Run(config, params, here, stop, environment)
-        reporter.send({"phase": "Preparing"})
+        if here.first:
+            reporter.send({"phase": "Preparing"})
         task: Task = importlib.import_module(f"modelyard_training.recipes.{_MODULES[recipe.family]}").build(run)
         stop.check()
         return _train(run, task, output, resume_from, reporter)
@@ -146,7 +154,9 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
             "metrics": [{"name": name, "value": str(value)} for name, value in metrics.items()],
         }
         report = {"phase": "Done", "done": True, "step": p.step, "totalSteps": loop.total_steps, "metrics": metrics}
-        reporter.send({**report, "epoch": p.epoch, "totalEpochs": loop.total_epochs, "result": ending}, status, keep=True)
+        reporter.send(
+            {**report, "epoch": p.epoch, "totalEpochs": loop.total_epochs, "result": ending}, status, keep=True
+        )
     run.world.barrier()
     return errors.DONE
 
@@ -222,5 +232,3 @@ def read_config(text: str) -> RunConfig:
         place = ".".join(str(part) for part in first["loc"]) or "MODELYARD_CONFIG"
         raise BadInput(f"The configuration is wrong at {place}: {first['msg']}.") from None
     return config
-
-

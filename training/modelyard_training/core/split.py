@@ -134,7 +134,9 @@ def _numbers(table: Table, target: str) -> NDArray[np.float64]:
     if values.dtype == pl.String and values.cast(pl.Float64, strict=False).null_count() == 0:
         values = values.cast(pl.Float64)
     if not values.dtype.is_numeric():
-        raise BadInput(f"Column '{target}' does not hold numbers: a regression needs one. Use the classification recipe.")
+        raise BadInput(
+            f"Column '{target}' does not hold numbers: a regression needs one. Use the classification recipe."
+        )
     numbers = values.cast(pl.Float64).to_numpy()
     broken = np.flatnonzero(~np.isfinite(numbers))
     if len(broken):

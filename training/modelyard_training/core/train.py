@@ -309,7 +309,10 @@ class Loop:
         eta = round((self.total_steps - p.step) * (now - self._began) / done) if done else None
         # The work is finished when the result is there, and says so itself: never by 100 %.
         percent = min(99, 100 * p.step // self.total_steps)
-        status = {"progressPercentage": percent, "metrics": [{"name": k, "value": str(v)} for k, v in self._latest.items()]}
+        status = {
+            "progressPercentage": percent,
+            "metrics": [{"name": k, "value": str(v)} for k, v in self._latest.items()],
+        }
         ours: dict[str, Any] = {
             "phase": phase,
             "step": p.step,
@@ -343,5 +346,5 @@ class Loop:
     def _unsynced(self, more: bool) -> contextlib.AbstractContextManager[Any]:
         """Gradients are averaged over the processes once a step, with its last batch."""
         if more and isinstance(self.model, nn.parallel.DistributedDataParallel):
-            return self.model.no_sync()  # type: ignore[no-any-return]
+            return self.model.no_sync()
         return contextlib.nullcontext()

@@ -27,6 +27,7 @@ from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
 from modelyard_training.params import Columns
 from modelyard_training.recipes import tabular_predict
+from modelyard_training.recipes.common import class_weights, generator, places, target_column, weight_groups
 from modelyard_training.recipes.tabular_predict import MISSING_CATEGORY, OTHER_CATEGORY, Network
 
 _HELD_BATCH = 8192
@@ -42,14 +43,6 @@ def build(run: Run) -> TabularTask:
     classify = run.config.recipe == "tabular-classification"
     parts = split.divide(tables, target, config.split if config else None, classify=classify)
     return TabularTask(run, parts, target, columns.ignore or [])
-
-
-def target_column(table: Table, first: str | None, second: str | None, usual: str) -> str:
-    """The column to predict: what the user named, else `target` or `label`, whichever is there."""
-    if first or second:
-        return table.require(first or second or "", usual)
-    other = "label" if usual == "target" else "target"
-    return table.require(other if usual not in table.frame.columns and other in table.frame.columns else usual, usual)
 
 
 class TabularTask:
@@ -90,9 +83,8 @@ class TabularTask:
 
     def batches(self, epoch: int) -> Sequence[Indices]:
         """Shuffled by seed and epoch."""
-        return torch.randperm(len(self._train_target), generator=generator(self._params["seed"], epoch)).split(
-            self._params["batchSize"]
-        )
+        order = torch.randperm(len(self._train_target), generator=generator(self._params["seed"], epoch))
+        return torch.split(order, self._params["batchSize"])
 
     def load(self, indices: Indices) -> Batch:
         """Rows by number, where they already are."""
@@ -117,7 +109,7 @@ class TabularTask:
             numbers, categories = (t[indices].to(self._device) for t in self._test)
             return self.model(numbers, categories).float(), self._held_target[indices]
 
-        batches = torch.arange(len(self._held_target)).split(_HELD_BATCH)
+        batches = torch.split(torch.arange(len(self._held_target)), _HELD_BATCH)
         found, target = metrics.gather_outputs(world, batches, outputs)
         if self._parts.classes:
             return metrics.classification(found, target)
@@ -245,7 +237,9 @@ def _tensors(spec: dict[str, Any], frame: pl.DataFrame) -> tuple[Tensor, Tensor]
     rows = frame.height
     return (
         torch.from_numpy(np.stack(numbers, axis=1).astype(np.float32) if numbers else np.zeros((rows, 0), np.float32)),
-        torch.from_numpy(np.stack(categories, axis=1).astype(np.int64) if categories else np.zeros((rows, 0), np.int64)),
+        torch.from_numpy(
+            np.stack(categories, axis=1).astype(np.int64) if categories else np.zeros((rows, 0), np.int64)
+        ),
     )
 
 
@@ -264,28 +258,3 @@ def _numbers(values: pl.Series) -> NDArray[np.float64]:
 
 def _texts(values: pl.Series) -> pl.Series:
     return values.cast(pl.String)
-
-
-def class_weights(targets: Tensor, classes: int) -> Tensor:
-    """Weight of each class, so that all classes weigh the same in the loss."""
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    return len(targets) / (classes * counts.float())
-
-
-def weight_groups(parameters: Any, rate: float, decay: float) -> list[dict[str, Any]]:
-    """AdamW groups of named parameters: matrices with weight decay, vectors without."""
-    trained = [p for _, p in parameters if p.requires_grad]
-    groups = (([p for p in trained if p.dim() > 1], decay), ([p for p in trained if p.dim() <= 1], 0.0))
-    return [{"params": params, "lr": rate, "weight_decay": decay} for params, decay in groups if params]
-
-
-def generator(seed: int, epoch: int) -> torch.Generator:
-    """The order of an epoch: the same in every attempt, and no other random number depends on it."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-
-
-def places(table: Table, indices: Indices) -> str:
-    """The first three rows of a batch by file and line."""
-    rows = table.frame[ROW]
-    named = [table.place(int(rows[int(i)])) for i in indices[:3]]
-    return ", ".join(named) + (", …" if len(indices) > 3 else "")

@@ -14,7 +14,7 @@ import csv
 import json
 import math
 import sys
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,7 @@ class Network(nn.Module):
     def __init__(self, spec: dict[str, Any]) -> None:
         super().__init__()
         shape = spec["network"]
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(len(c["values"]) + 2, c["dimension"]) for c in spec["categorical"]
-        )
+        self.embeddings = nn.ModuleList(nn.Embedding(len(c["values"]) + 2, c["dimension"]) for c in spec["categorical"])
         width = shape["numbers"] + sum(c["dimension"] for c in spec["categorical"])
         layers: list[nn.Module] = []
         for size in shape["hidden"]:
@@ -45,6 +43,7 @@ class Network(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(width, shape["outputs"]))
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Class scores, or the scaled number, of each row."""
         parts = [numbers, *(embed(categories[:, k]) for k, embed in enumerate(self.embeddings))]
         output: Tensor = self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else numbers)
         return output
@@ -63,10 +62,12 @@ class Predictor:
     @torch.inference_mode()
     def outputs(self, rows: list[dict[str, Any]]) -> Tensor:
         """Probabilities [N, classes], or predicted numbers [N], for rows by column name; an absent value is missing."""
-        found = self.network(*encode(self.spec, rows))
+        found: Tensor = self.network(*encode(self.spec, rows))
         if self.spec["classes"]:
             return found.softmax(dim=1)
-        return found[:, 0].double() * self.spec["targetScale"] + self.spec["targetCenter"]
+        scale: float = self.spec["targetScale"]
+        center: float = self.spec["targetCenter"]
+        return found[:, 0].double() * scale + center
 
     def predict(self, rows: list[dict[str, Any]]) -> list[Any]:
         """The most probable class, or the predicted number, of each row."""
@@ -106,7 +107,7 @@ def _number(value: Any, column: dict[str, Any], missing: frozenset[str]) -> floa
         value = datetime.fromisoformat(value)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    moment = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+    moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     return float(moment.timestamp())
 
 

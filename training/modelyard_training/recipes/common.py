@@ -1,0 +1,44 @@
+"""What the recipes share: which column is the target, weights of classes, parameter groups, the order of an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modelyard_training.core.data import ROW, Table
+from modelyard_training.core.task import Indices
+
+
+def target_column(table: Table, first: str | None, second: str | None, usual: str) -> str:
+    """The column to predict: what the user named, else `target` or `label`, whichever is there."""
+    if first or second:
+        return table.require(first or second or "", usual)
+    other = "label" if usual == "target" else "target"
+    return table.require(other if usual not in table.frame.columns and other in table.frame.columns else usual, usual)
+
+
+def class_weights(targets: Tensor, classes: int) -> Tensor:
+    """Weight of each class, so that all classes weigh the same in the loss."""
+    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
+    return len(targets) / (classes * counts.float())
+
+
+def weight_groups(parameters: Any, rate: float, decay: float) -> list[dict[str, Any]]:
+    """AdamW groups of named parameters: matrices with weight decay, vectors without."""
+    trained = [p for _, p in parameters if p.requires_grad]
+    groups = (([p for p in trained if p.dim() > 1], decay), ([p for p in trained if p.dim() <= 1], 0.0))
+    return [{"params": params, "lr": rate, "weight_decay": decay} for params, decay in groups if params]
+
+
+def generator(seed: int, epoch: int) -> torch.Generator:
+    """The order of an epoch: the same in every attempt, and no other random number depends on it."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def places(table: Table, indices: Indices) -> str:
+    """The first three rows of a batch by file and line."""
+    rows = table.frame[ROW]
+    named = [table.place(int(rows[int(i)])) for i in indices[:3]]
+    return ", ".join(named) + (", …" if len(indices) > 3 else "")
