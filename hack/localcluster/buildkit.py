@@ -53,7 +53,7 @@ namespace = "k8s.io"
 networkMode = "host"
 defaultCgroupParent = "/{cgroups.ROOT}/build"
 gc = true
-gckeepstorage = "25GB"
+gckeepstorage = "20GB"
 """
 
 
@@ -108,6 +108,7 @@ def build_image(name: str, tag: str, dockerfile: Path, context: Path, arguments:
         argv.append(f"--secret=id=ca,src={bundle}")
     with step(f"built the image {tag}"):
         shown(*argv)
+    node.images.keep_newest(tag)
 
 
 def load_base(node: Node) -> str:
@@ -116,4 +117,5 @@ def load_base(node: Node) -> str:
     if not node.images.has(reference):
         with step(f"put {reference} on the node"):
             node.images.load(archive_of(reference))
+        node.images.keep_newest(reference, 1)
     return reference

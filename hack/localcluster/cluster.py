@@ -144,6 +144,7 @@ class Cluster:
             machine.start_containerd(node_image())
         if not machine.images.has(node_image()):
             machine.images.load(archive)
+            machine.images.keep_newest(node_image())
 
     def _sweep(self) -> None:
         """End every process and undo every setting of the last run, whatever is left of it."""

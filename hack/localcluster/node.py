@@ -16,6 +16,7 @@ import yaml
 from localcluster import cgroups
 from localcluster.components import ControlPlaneConfig
 from localcluster.host import CNI_PLUGINS, private_mounts
+from localcluster.locks import locked
 from localcluster.paths import ClusterDir
 from localcluster.procs import Process
 from localcluster.rest import answers, get_json
@@ -34,6 +35,7 @@ class ImageStore:
 
     def __init__(self, cluster: ClusterDir) -> None:
         self.socket = cluster.node / "run-containerd" / "containerd.sock"
+        self._record = cluster.store / "images.json"
 
     def _ctr(self, *argv: str | Path) -> list[str | Path]:
         return ["ctr", "--address", self.socket, "--namespace", "k8s.io", *argv]
@@ -46,6 +48,20 @@ class ImageStore:
 
     def load(self, archive: Path) -> str:
         return run(*self._ctr("images", "import", archive))
+
+    def keep_newest(self, reference: str, number: int = 3) -> None:
+        """Note an image as the newest of its repository, and drop those before the newest few.
+
+        A trainer's image takes gigabytes; the ones before the last are kept for pods that still run them.
+        """
+        repository = reference.rpartition(":")[0]
+        with locked("images"):
+            record: dict[str, list[str]] = json.loads(self._record.read_text()) if self._record.exists() else {}
+            references = [r for r in record.get(repository, []) if r != reference] + [reference]
+            for old in references[:-number]:
+                attempt(*self._ctr("images", "delete", old))
+            record[repository] = references[-number:]
+            self._record.write_text(json.dumps(record, indent=1))
 
     def remove_containers(self) -> bool:
         """Forget the containers of an earlier cluster, none of which runs; whether there were any."""

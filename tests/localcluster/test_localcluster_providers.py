@@ -49,7 +49,7 @@ def test_docker_comes_before_root(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_neither_root_nor_docker_names_the_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "can_run_cluster", lambda: False)
     with pytest.raises(
-        LauncherError, match="CLUSTER=current to use your own, start a Docker engine .* as root on Linux"
+        LauncherError, match=r"CLUSTER=current to use your own, start a Docker engine .* as root on Linux"
     ):
         choose()
 
