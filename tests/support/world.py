@@ -215,10 +215,12 @@ class World:
         """All objects of a kind."""
         return [o for r, o in self.objects.items() if r.kind == kind and namespace in (None, r.namespace)]
 
-    def owned(self, uid: str) -> Sequence[Obj]:
-        """What has an owner reference to that uid."""
+    def owned(self, uid: str, kind: Kind | None = None) -> Sequence[Obj]:
+        """What has an owner reference to that uid, of one kind or of all."""
         return [
-            o for o in self.objects.values() if any(x["uid"] == uid for x in o["metadata"].get("ownerReferences") or ())
+            o
+            for r, o in self.objects.items()
+            if kind in (None, r.kind) and any(x["uid"] == uid for x in o["metadata"].get("ownerReferences") or ())
         ]
 
     def add_index(self, name: str, kind: Kind, fn: Callable[[Obj], Iterable[str]]) -> None:

@@ -82,7 +82,7 @@ class NativePlane:
                 tuple(_delete_job(job) for job in seen.jobs if not is_deleting(job)),
             )
         actions = (Create(PVC, self._volume(want)), Create(JOB, self._job(want, 1)))
-        return Step(Stage.WORKING, "Downloading", "The download is starting.", actions, attempts=1)
+        return Step(Stage.WORKING, "Downloading", "The files are being fetched.", actions, attempts=1)
 
     def _fill(self, want: Want, seen: Seen, volume: Obj, now: datetime) -> Step:
         jobs = sorted((j for j in seen.jobs if not is_deleting(j)), key=_number)
@@ -93,7 +93,7 @@ class NativePlane:
             return Step(
                 Stage.WORKING,
                 "Downloading",
-                "The download is starting.",
+                "The files are being fetched." + (f" This is try {number}." if number > 1 else ""),
                 (Create(JOB, self._job(want, number)),),
                 attempts=number,
             )

@@ -60,9 +60,9 @@ def _status(view: SourceView, now: datetime) -> dict[str, Any]:
     conditions.set("Ready", ready.status, ready.reason, ready.message)
     conditions.set("CredentialsReady", credentials.status, credentials.reason, credentials.message)
     working = ready.status == "Unknown" or ready.reason == "Deleting"
-    conditions.flag("Reconciling", working, ready.reason if working else "Settled", ready.message if working else "")
+    conditions.flag("Reconciling", working, ready.reason if working else "Settled", ready.message if working else "Nothing is in progress.")
     stalled = ready.status == "False" and not working
-    conditions.flag("Stalled", stalled, ready.reason if stalled else "Settled", ready.message if stalled else "")
+    conditions.flag("Stalled", stalled, ready.reason if stalled else "Settled", ready.message if stalled else "Nothing is stuck.")
     return {
         "observedGeneration": generation,
         "conditions": conditions.result(),
@@ -121,7 +121,7 @@ def _credentials(view: SourceView) -> _Finding:
             + (f" with {keys}" if keys else "")
             + ", or correct spec.secretRef.",
         )
-    if (wrong := sources.check_secret(type, secret.present, secret.empty, name)) is not None:
+    if (wrong := sources.check_secret(type, secret.present | secret.empty, secret.empty, name)) is not None:
         return _Finding("False", "SecretInvalid", f"{wrong}.")
     return _Finding("True", "Valid", f"Secret {name!r} has the keys that type {type} needs.")
 

@@ -30,9 +30,9 @@ def model_status(model: Obj, outcomes: Sequence[Outcome], now: datetime) -> dict
     reason, message = _summary(wanted, ready)
     conditions.flag("Ready", phase == READY, reason, message)
     busy = phase == PROCESSING or any(o.phase == PROCESSING or _waits_for_source(o) for o in wanted)
-    conditions.flag("Reconciling", busy, reason if busy else "Settled", message if busy else "")
+    conditions.flag("Reconciling", busy, reason if busy else "Settled", message if busy else "Nothing is in progress.")
     stalled = phase == FAILED and not busy
-    conditions.flag("Stalled", stalled, reason if stalled else "Settled", message if stalled else "")
+    conditions.flag("Stalled", stalled, reason if stalled else "Settled", message if stalled else "Nothing is stuck.")
     return {
         "observedGeneration": generation,
         "phase": phase,
@@ -50,8 +50,8 @@ def held_status(model: Obj, reason: str, message: str, now: datetime, *, stalled
     generation = generation_of(model)
     conditions = ConditionSet(old.get("conditions"), now=now, generation=generation)
     conditions.set("Ready", "False", reason, message)
-    conditions.flag("Reconciling", not stalled, reason if not stalled else "Settled", message if not stalled else "")
-    conditions.flag("Stalled", stalled, reason if stalled else "Settled", message if stalled else "")
+    conditions.flag("Reconciling", not stalled, reason if not stalled else "Settled", message if not stalled else "Nothing is in progress.")
+    conditions.flag("Stalled", stalled, reason if stalled else "Settled", message if stalled else "Nothing is stuck.")
     phase = FAILED if stalled else old.get("phase")
     return {**old, "observedGeneration": generation, "phase": phase, "conditions": conditions.result()}
 

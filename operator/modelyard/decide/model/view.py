@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from modelyard.observed import DownloadFact
 from modelyard.plan import Obj, Ref
+from modelyard.resources import sources
 from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
     ANNOTATION_SAVED,
@@ -134,3 +135,26 @@ def _is_fetched(claim: Obj) -> bool:
 def _number(job: Obj) -> int:
     tail = str(job["metadata"]["name"]).rpartition("-")[2]
     return int(tail) if tail.isdecimal() else 0
+
+
+def possible_volumes(model: Obj, source: Obj | None) -> Iterator[tuple[str, str]]:
+    """Versions of the spec, each with the names that its volume may get now. Never raises, whatever the spec holds."""
+    name = model["metadata"]["name"]
+    resync = annotation(model, ANNOTATION_RESYNC) or None
+    spec = (source or {}).get("spec") or {}
+    type, config = str(spec.get("type")), spec.get("config") or {}
+    usable = type in sources.SOURCES and not sources.check_config(type, config)
+    for version in (model.get("spec") or {}).get("versions") or ():
+        if version.get("repo") is None:
+            continue
+        yield version["name"], version_volume(name, version["name"])
+        if usable:
+            content = sources.content(
+                type,
+                config,
+                version["repo"],
+                revision=version.get("revision"),
+                include=version.get("include") or (),
+                exclude=version.get("exclude") or (),
+            )
+            yield version["name"], volume_name(name, version["name"], content, resync, first=False)

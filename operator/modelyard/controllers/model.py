@@ -1,0 +1,222 @@
+"""Model for the runtime: what concerns a Model, whose names must be read, and its view with all of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from modelyard.cluster.facts import Facts
+from modelyard.cluster.store import Store
+from modelyard.controllers.modelsource import MODELS_BY_SOURCE
+from modelyard.dataplane.native import NativePlane
+from modelyard.decide.model.decision import decide
+from modelyard.decide.model.saved import record_of
+from modelyard.decide.model.view import ModelView, Use, names_of, possible_volumes, version_of
+from modelyard.decide.ports import DataPlane
+from modelyard.plan import Key, Kind, Obj, Plan, Ref
+from modelyard.resources.meta import (
+    COMPONENT_DOWNLOAD,
+    JOB,
+    LABEL_COMPONENT,
+    LABEL_MODEL,
+    LABEL_TRAINING,
+    MODEL,
+    MODELSOURCE,
+    POD,
+    PVC,
+    TRAINING,
+)
+from modelyard.resources.objects import controller_uid, label, uid_of
+from modelyard.resources.training.status import TERMINAL_PHASES
+from modelyard.resources.volumes import LABEL_VOLUME
+from modelyard.settings import Settings, SettingsError
+
+CLAIMS_BY_MODEL = "claims-by-model"
+CLAIMS_BY_BASE = "claims-by-base"
+JOBS_BY_MODEL = "downloads-by-model"
+PODS_BY_CLAIM = "pods-by-claim"
+TRAININGS_BY_MODEL = "trainings-by-model"
+
+NAME_TAKEN = "NameTaken"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A view with the data plane that serves it."""
+
+    view: ModelView
+    plane: DataPlane
+
+
+class ModelController:
+    """Watches sources, claims, download Jobs, pods and Trainings. Needs the ModelSource controller's indexes.
+
+    SettingsError if the settings ask for a data plane that this version does not have.
+    """
+
+    kind = MODEL
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.data_plane == "baize":
+            raise SettingsError("dataPlane: baize is not supported yet by this version; set native or auto.")
+        self._settings = settings
+
+    def setup(self, store: Store) -> None:
+        """Adds the indexes of what belongs to a Model and who uses it."""
+        store.add_index(CLAIMS_BY_MODEL, PVC, _model_of)
+        store.add_index(CLAIMS_BY_BASE, PVC, _base_of)
+        store.add_index(JOBS_BY_MODEL, JOB, _model_of)
+        store.add_index(PODS_BY_CLAIM, POD, _claims_in_use)
+        store.add_index(TRAININGS_BY_MODEL, TRAINING, _models_of_training)
+
+    def roots(self, kind: Kind, obj: Obj, store: Store) -> Iterable[Key]:
+        """The Model itself, or those that an object belongs to, comes from or uses."""
+        namespace = obj["metadata"].get("namespace", "")
+        if kind == MODEL:
+            yield Key(namespace, obj["metadata"]["name"])
+        elif kind == MODELSOURCE:
+            for model in store.indexed(MODELS_BY_SOURCE, f"{namespace}/{obj['metadata']['name']}"):
+                yield Key(namespace, model["metadata"]["name"])
+        elif kind == PVC:
+            yield from map(_key, (*_model_of(obj), *_base_of(obj)))
+        elif kind == JOB:
+            yield from map(_key, _model_of(obj))
+        elif kind == TRAINING:
+            yield from map(_key, _models_of_training(obj))
+        elif kind == POD:
+            yield from map(_key, _model_of(obj))
+            for name in _mounted(obj):
+                claim = store.get(PVC, namespace, name)
+                if claim is not None:
+                    yield from map(_key, _model_of(claim))
+
+    def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
+        """Objects of others that stand in the way of a version, to see when they are gone."""
+        namespace = root["metadata"]["namespace"]
+        entries = (root.get("status") or {}).get("syncedVersions") or ()
+        taken = {e["name"] for e in entries if e.get("reason") == NAME_TAKEN}
+        if not taken:
+            return
+        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
+        for version, volume in possible_volumes(root, source):
+            if version in taken:
+                yield from names_of(namespace, volume)
+
+    def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
+        """The Model with its source, volumes, Jobs, pods, strangers, users and reports."""
+        model = store.get(MODEL, *key)
+        if model is None:
+            return None
+        source = store.get(MODELSOURCE, key.namespace, str((model.get("spec") or {}).get("sourceRef")))
+        claims = tuple(store.indexed(CLAIMS_BY_MODEL, str(key)))
+        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if _is_download(j))
+        pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
+        volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
+        reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
+        view = ModelView(
+            model,
+            source,
+            claims,
+            jobs,
+            pods,
+            strangers=_strangers(store, facts, model, source),
+            uses=tuple(_uses(store, key, claims)),
+            downloads=reports,
+        )
+        return Scene(view, NativePlane(self._settings, facts.ca_pem))
+
+    def decide(self, view: Scene, now: datetime) -> Plan:
+        """Pure."""
+        return decide(view.view, view.plane, now)
+
+
+def _strangers(store: Store, facts: Facts, model: Obj, source: Obj | None) -> dict[Ref, Obj]:
+    """Objects under names of ours that this very Model does not control: seen, met by a create, or read since."""
+    found = {}
+    namespace = model["metadata"]["namespace"]
+    for _, volume in possible_volumes(model, source):
+        for ref in names_of(namespace, volume):
+            fact = facts.object(ref)
+            obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
+            if obj is not None and controller_uid(obj) != uid_of(model):
+                found[ref] = obj
+    return found
+
+
+def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:
+    for training in store.indexed(TRAININGS_BY_MODEL, str(key)):
+        status = training.get("status") or {}
+        if status.get("frozen") and status.get("phase") not in TERMINAL_PHASES:
+            inputs = [i for i in status.get("inputs") or () if i.get("model") == key.name]
+            yield Use(
+                f"Training {training['metadata']['name']}",
+                frozenset(i["pvcName"] for i in inputs if "pvcName" in i),
+                frozenset(version for model, version in _references(training) if model == key.name),
+            )
+    for claim in claims:
+        name = claim["metadata"]["name"]
+        for pod in store.indexed(PODS_BY_CLAIM, f"{key.namespace}/{name}"):
+            training_name = label(pod, LABEL_TRAINING)
+            who = f"Training {training_name}" if training_name else f"Pod {pod['metadata']['name']}"
+            yield Use(who, frozenset({name}))
+    for claim in store.indexed(CLAIMS_BY_BASE, str(key)):
+        base = record_of(claim).get("baseRef") or {}
+        who = f"version {label(claim, LABEL_MODEL)}/{version_of(claim)}"
+        yield Use(who, versions=frozenset({str(base.get("version"))}))
+
+
+def _place(ref: Ref) -> tuple[Kind, str, str]:
+    return ref.kind, ref.namespace, ref.name
+
+
+def _key(value: str) -> Key:
+    namespace, _, name = value.partition("/")
+    return Key(namespace, name)
+
+
+def _is_download(obj: Obj) -> bool:
+    return label(obj, LABEL_COMPONENT) == COMPONENT_DOWNLOAD
+
+
+def _model_of(obj: Obj) -> Iterator[str]:
+    if name := label(obj, LABEL_MODEL):
+        yield f"{obj['metadata']['namespace']}/{name}"
+
+
+def _base_of(claim: Obj) -> Iterator[str]:
+    base = record_of(claim).get("baseRef")
+    if isinstance(base, dict) and base.get("name"):
+        yield f"{claim['metadata']['namespace']}/{base['name']}"
+
+
+def _mounted(pod: Obj) -> Iterator[str]:
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
+            yield name
+
+
+def _claims_in_use(pod: Obj) -> Iterator[str]:
+    """What a pod holds: nothing once it has ended; a download's own volume does not count."""
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or _is_download(pod):
+        return
+    for name in _mounted(pod):
+        yield f"{pod['metadata']['namespace']}/{name}"
+
+
+def _references(training: Obj) -> Iterator[tuple[str, str]]:
+    spec: dict[str, Any] = dict(training.get("spec") or {})
+    base = (spec.get("model") or {}).get("ref") or {}
+    data = (spec.get("dataset") or {}).get("ref") or {}
+    for model, version in ((base.get("name"), base.get("version")), (data.get("model"), data.get("version"))):
+        if model and version:
+            yield str(model), str(version)
+
+
+def _models_of_training(training: Obj) -> Iterator[str]:
+    namespace = training["metadata"]["namespace"]
+    inputs = (training.get("status") or {}).get("inputs") or ()
+    names = {model for model, _ in _references(training)} | {i["model"] for i in inputs if i.get("model")}
+    for name in sorted(names):
+        yield f"{namespace}/{name}"

@@ -1,0 +1,44 @@
+"""What is known beyond the watches, answered from a world: the operator's facts, always fresh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modelyard.observed import DownloadFact, ObjectFact, SecretFact
+from modelyard.plan import Obj, Ref
+from support.world import World
+
+
+@dataclass
+class WorldFacts:
+    """Reads of Secrets and objects by name, names found taken, reports of downloads."""
+
+    world: World
+    downloads: dict[tuple[str, str], DownloadFact] = field(default_factory=dict)
+    ca_pem: str | None = None
+
+    def secret(self, ref: Ref) -> SecretFact:
+        """What a `get` of the Secret says now."""
+        found = self.world.objects.get(ref)
+        if found is None:
+            return SecretFact(False, self.world.now)
+        data = found.get("stringData") or {}
+        return SecretFact(
+            True,
+            self.world.now,
+            resource_version=found["metadata"]["resourceVersion"],
+            present=frozenset(k for k, v in data.items() if v.strip()),
+            empty=frozenset(k for k, v in data.items() if not v.strip()),
+        )
+
+    def object(self, ref: Ref) -> ObjectFact:
+        """What a `get` of the object says now."""
+        return ObjectFact(self.world.objects.get(ref), self.world.now)
+
+    def taken(self, ref: Ref) -> Obj | None:
+        """The object that a create met."""
+        return self.world.taken.get(ref)
+
+    def download(self, namespace: str, volume: str) -> DownloadFact | None:
+        """The latest report of the download into a volume."""
+        return self.downloads.get((namespace, volume))
