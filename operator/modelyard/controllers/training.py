@@ -120,8 +120,8 @@ class TrainingController:
         for owner in obj["metadata"].get("ownerReferences") or ():
             if owner.get("kind") == TRAINING.kind and owner.get("apiVersion") == TRAINING.api_version:
                 yield Key(namespace, owner["name"])
-        for value in _training_of(obj):
-            yield _key(value)
+        if name := label(obj, LABEL_TRAINING):
+            yield Key(namespace, name)
         if kind == PVC:
             for target in _saved_of(obj):
                 yield from _keys(store.indexed(TRAININGS_BY_NAMED, f"{MODEL.kind}/{target}"))
@@ -259,8 +259,3 @@ def _is(obj: Obj, component: str) -> bool:
 def _keys(trainings: Iterable[Obj]) -> Iterator[Key]:
     for training in trainings:
         yield Key(training["metadata"]["namespace"], training["metadata"]["name"])
-
-
-def _key(value: str) -> Key:
-    namespace, _, name = value.partition("/")
-    return Key(namespace, name)

@@ -42,7 +42,7 @@ class Draft:
         self.conditions = ConditionSet(self.old.get("conditions"), now=now, generation=generation_of(training))
         for type in _KEPT:
             if (old := find(self.old.get("conditions") or (), type)) is not None:
-                self.conditions.set(type, old["status"], old["reason"], old["message"])
+                self.conditions.set(type, old["status"], old["reason"], old.get("message", ""))
         self._actions: list[Action] = []
         self._requeue: float | None = None
 
