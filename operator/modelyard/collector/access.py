@@ -17,16 +17,16 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 5.0
 TOKENREVIEW: Final = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
-_ANSWERS: Final = (errors.NotFound, errors.Conflict, errors.Invalid)
+_ANSWERS: Final = (errors.NotFoundError, errors.ConflictError, errors.InvalidError)
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 
 
-class Unavailable(Exception):  # noqa: N818
+class UnavailableError(Exception):
     """The API server did not answer, or not usefully. The same request may succeed later."""
 
 
-class Refused(Exception):  # noqa: N818
+class PatchRefusedError(Exception):
     """The API server refused a patch: the object is not what the patch was made for, or is gone."""
 
 
@@ -52,7 +52,7 @@ class Access:
         self._client = client
 
     async def review(self, token: str, audience: str) -> Identity | None:
-        """Whom the token belongs to; None if it is not valid for the audience. Raises `Unavailable`."""
+        """Whom the token belongs to; None if it is not valid for the audience. Raises `UnavailableError`."""
         body = {"metadata": {}, "spec": {"token": token, "audiences": [audience]}}
         answer = await _ask(self._client.create(TOKENREVIEW, body))
         review = answer.get("status", {})
@@ -67,24 +67,24 @@ class Access:
         )
 
     async def pod(self, key: Key) -> Obj | None:
-        """A pod. Raises `Unavailable`."""
+        """A pod. Raises `UnavailableError`."""
         return await self._get(POD, key)
 
     async def training(self, key: Key) -> Obj | None:
-        """A Training. Raises `Unavailable`."""
+        """A Training. Raises `UnavailableError`."""
         return await self._get(TRAINING, key)
 
     async def patch_status(self, key: Key, operations: list[dict[str, Any]]) -> Obj:
-        """Patches a Training's status; returns the Training. Raises `Refused`, `Unavailable`."""
+        """Patches a Training's status; returns the Training. Raises `PatchRefusedError`, `UnavailableError`."""
         try:
             return await _ask(self._client.json_patch(Ref(TRAINING, *key), operations, "status"))
         except _ANSWERS:
-            raise Refused from None
+            raise PatchRefusedError from None
 
     async def _get(self, kind: Kind, key: Key) -> Obj | None:
         try:
             return await _ask(self._client.get(Ref(kind, *key)))
-        except errors.NotFound:
+        except errors.NotFoundError:
             return None
 
 
@@ -95,7 +95,7 @@ async def _ask(request: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     except _ANSWERS:
         raise
     except TimeoutError:
-        raise Unavailable from None
+        raise UnavailableError from None
     except errors.ApiError as error:
         log.warning("the API server did not help: HTTP %d %s", error.code, error.reason)
-        raise Unavailable from None
+        raise UnavailableError from None

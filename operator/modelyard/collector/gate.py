@@ -12,23 +12,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelyard.collector.access import Access, Identity, Unavailable
+from modelyard.collector.access import Access, Identity, UnavailableError
 from modelyard.collector.limits import Limits
 from modelyard.collector.problems import (
     NOT_FOUND,
     NOT_READY,
     NOT_THE_OPERATOR,
+    OLD_ATTEMPT,
     POD_NOT_ALLOWED,
     TOO_MANY,
     UNAUTHENTICATED,
     Problem,
-    Refused,
+    RefusedError,
 )
 from modelyard.collector.runs import Run
 from modelyard.plan import Key, Obj
 from modelyard.resources.meta import (
     COMPONENT_DOWNLOAD,
     GROUP,
+    LABEL_ATTEMPT,
     LABEL_COMPONENT,
     LABEL_MODEL,
     LABEL_TRAINING,
@@ -65,16 +67,18 @@ class Gate:
         self._cache: OrderedDict[tuple[str, str], tuple[float, Grant | Problem]] = OrderedDict()
         self._strangers = Limits(rate=5, burst=50)
 
-    async def reporter(self, header: str | None, peer: str, key: Key) -> Grant:
-        """Admits a pod of the Training's current attempt. Raises problems.Refused."""
-        return await self._admit(header, peer, "training", key, "reports")
+    async def reporter(self, header: str | None, peer: str, key: Key) -> tuple[Grant, Obj]:
+        """Admits a pod of the Training's current attempt; also returns that Training. Raises problems.RefusedError."""
+        grant = await self._admit(header, peer, "training", key, "reports")
+        assert grant.training is not None
+        return grant, grant.training
 
     async def downloader(self, header: str | None, peer: str, kind: str, key: Key) -> Grant:
-        """Admits a download pod of a Model or Training (`kind`: model, training). Raises problems.Refused."""
+        """Admits a download pod of a Model or Training (`kind`: model, training). Raises problems.RefusedError."""
         return await self._admit(header, peer, kind, key, "downloads")
 
     async def operator(self, header: str | None, peer: str) -> Grant:
-        """Admits the operator. Raises problems.Refused."""
+        """Admits the operator. Raises problems.RefusedError."""
         return await self._admit(header, peer, "collector", Key("", ""), "operator")
 
     def forget(self, key: Key) -> None:
@@ -92,12 +96,12 @@ class Gate:
         if known and known[0] > now:
             return _open(known[1])
         if self._strangers.exhausted(peer, now):
-            raise Refused(TOO_MANY, retry_after=5)
+            raise RefusedError(TOO_MANY, retry_after=5)
         try:
             found = await self._look(token, audience, kind, key, use)
-        except Unavailable:
+        except UnavailableError:
             self._reviewed("unavailable")
-            raise Refused(NOT_READY, retry_after=2) from None
+            raise RefusedError(NOT_READY, retry_after=2) from None
         self._reviewed("admitted" if isinstance(found, Grant) else found.code)
         if isinstance(found, Problem):
             self._strangers.allow(peer, now)
@@ -125,8 +129,10 @@ class Gate:
         if training is None:
             return NOT_FOUND
         job = next((o["uid"] for o in pod["metadata"].get("ownerReferences", ()) if o.get("controller")), None)
-        if not job or job != Run.of(training).job_uid:
-            return POD_NOT_ALLOWED
+        run = Run.of(training)
+        if not job or job != run.job_uid:
+            attempt = pod["metadata"].get("labels", {}).get(LABEL_ATTEMPT, "")
+            return OLD_ATTEMPT if attempt.isdigit() and int(attempt) < run.attempt else POD_NOT_ALLOWED
         return Grant(identity.pod, identity.pod_uid, training)
 
     async def _pod(self, identity: Identity, key: Key) -> Obj | None:
@@ -144,11 +150,11 @@ def _bearer(header: str | None) -> str:
     scheme, _, token = (header or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN or not token.isascii():
-        raise Refused(UNAUTHENTICATED)
+        raise RefusedError(UNAUTHENTICATED)
     return token
 
 
 def _open(found: Grant | Problem) -> Grant:
     if isinstance(found, Problem):
-        raise Refused(found, retry_after=1 if found.status == 403 else None)
+        raise RefusedError(found, retry_after=1 if found.status == 403 else None)
     return found

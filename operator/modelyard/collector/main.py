@@ -86,9 +86,9 @@ async def _run(settings: Settings, client: Client, stop: asyncio.Event) -> None:
     port = settings.collector.port
     await web.TCPSite(probes, port=settings.collector.metrics_port).start()
     tasks = [asyncio.create_task(_listen(certificate, reports, port, serving)), asyncio.create_task(writer.run())]
-    stopped = asyncio.create_task(stop.wait())
+    stopped: asyncio.Task[bool] = asyncio.create_task(stop.wait())
     # Neither task ever ends by itself: one that does has failed, and a restart is the cure.
-    ended, _ = await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+    ended, _ = await asyncio.wait({*tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
     serving.clear()
     await reports.cleanup()
     for task in tasks:
@@ -96,8 +96,8 @@ async def _run(settings: Settings, client: Client, stop: asyncio.Event) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await writer.flush()
     await probes.cleanup()
-    for task in ended - {stopped}:
-        task.result()
+    for failed in [task for task in tasks if task in ended]:
+        failed.result()
 
 
 async def _listen(certificate: Certificate, runner: web.AppRunner, port: int, serving: asyncio.Event) -> None:

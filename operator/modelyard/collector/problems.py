@@ -36,7 +36,7 @@ UNEXPECTED: Final = Problem(500, "Unexpected", "The collector failed; its log ha
 NOT_READY: Final = Problem(503, "ApiServerUnavailable", "The API server could not be asked; send this again later.")
 
 
-class Refused(Exception):  # noqa: N818 [it is an answer, not an error of ours]
+class RefusedError(Exception):
     """A request is refused. `retry_after`: seconds after which it may succeed."""
 
     def __init__(self, problem: Problem, retry_after: int | None = None) -> None:

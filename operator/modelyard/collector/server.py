@@ -14,13 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from modelyard.collector import problems
 from modelyard.collector.downloads import Downloads
-from modelyard.collector.gate import Gate
+from modelyard.collector.gate import Gate, Grant
 from modelyard.collector.limits import Limits
 from modelyard.collector.metrics import Metrics
-from modelyard.collector.problems import Refused
+from modelyard.collector.problems import RefusedError
 from modelyard.collector.wire import Batch, Download
 from modelyard.collector.writer import Writer
-from modelyard.plan import Key
+from modelyard.plan import Key, Obj
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +57,29 @@ class Server:
     async def reports(self, request: web.Request) -> web.Response:
         """Takes a batch of an agent's reports."""
         key = _key(request)
-        grant = await self._gate.reporter(request.headers.get(hdrs.AUTHORIZATION), _peer(request), key)
+        grant, training = await self._reporter(request, key)
         self._limit(grant.pod_uid)
         batch = await _body(request, Batch, REPORTS_BYTES)
-        run = self._writer.run_of(key, grant)
+        run = self._writer.run_of(key, training)
         if batch.uid != run.uid:
-            raise Refused(problems.REPLACED)
+            raise RefusedError(problems.REPLACED)
         if batch.attempt != run.attempt:
             # The grant may be older than the attempt; the agent asks again, and then the Training is read anew.
             self._gate.forget(key)
             if batch.attempt < run.attempt:
-                raise Refused(problems.OLD_ATTEMPT)
-            raise Refused(problems.NOT_READY, retry_after=1)
+                raise RefusedError(problems.OLD_ATTEMPT)
+            raise RefusedError(problems.NOT_READY, retry_after=1)
         self._writer.take(key, run, grant.pod_uid, batch)
         return web.json_response({"accepted": len(batch.reports)})
+
+    async def _reporter(self, request: web.Request, key: Key) -> tuple[Grant, Obj]:
+        header, peer = request.headers.get(hdrs.AUTHORIZATION), _peer(request)
+        grant, training = await self._gate.reporter(header, peer, key)
+        if self._writer.contradicts(key, training):
+            # One of the two is of a run that is over: only the API server knows which.
+            self._gate.forget(key)
+            grant, training = await self._gate.reporter(header, peer, key)
+        return grant, training
 
     async def model_download(self, request: web.Request) -> web.Response:
         """Takes how far a Model version's download is."""
@@ -97,7 +106,7 @@ class Server:
 
     def _limit(self, pod_uid: str) -> None:
         if not self._limits.allow(pod_uid, asyncio.get_running_loop().time()):
-            raise Refused(problems.TOO_MANY, retry_after=1)
+            raise RefusedError(problems.TOO_MANY, retry_after=1)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -110,7 +119,7 @@ class Server:
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except Refused as refused:
+        except RefusedError as refused:
             return problems.answer(refused.problem, refused.retry_after)
         except web.HTTPMethodNotAllowed:
             return problems.answer(problems.METHOD)
@@ -154,15 +163,15 @@ def _peer(request: web.Request) -> str:
 
 async def _body(request: web.Request, model: type[_Body], limit: int) -> _Body:
     if request.content_length is not None and request.content_length > limit:
-        raise Refused(problems.TOO_LARGE)
+        raise RefusedError(problems.TOO_LARGE)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             raw = await request.read()
     except TimeoutError:
-        raise Refused(problems.TIMEOUT) from None
+        raise RefusedError(problems.TIMEOUT) from None
     if len(raw) > limit:
-        raise Refused(problems.TOO_LARGE)
+        raise RefusedError(problems.TOO_LARGE)
     try:
         return model.model_validate_json(raw)
     except ValidationError:
-        raise Refused(problems.BAD_BODY) from None
+        raise RefusedError(problems.BAD_BODY) from None

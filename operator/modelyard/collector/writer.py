@@ -11,13 +11,12 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from modelyard.collector.access import Access, Refused, Unavailable
-from modelyard.collector.gate import Grant
+from modelyard.collector.access import Access, PatchRefusedError, UnavailableError
 from modelyard.collector.metrics import Metrics
 from modelyard.collector.runs import Run
 from modelyard.collector.schedule import Schedule
 from modelyard.collector.wire import Batch
-from modelyard.plan import Key
+from modelyard.plan import Key, Obj
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +37,16 @@ class Writer:
         self._schedule = Schedule()
         self._wake = asyncio.Event()
 
-    def run_of(self, key: Key, grant: Grant) -> Run:
-        """The run that a grant is about; begins to follow it."""
+    def contradicts(self, key: Key, training: Obj) -> bool:
+        """Whether another run of this name is followed: the Training was made again, or is in another attempt."""
         run = self._runs.get(key)
-        assert grant.training is not None
-        if run is None or not run.is_about(grant.training):
-            run = Run.of(grant.training)
-            self._runs[key] = run
-        return run
+        return run is not None and not run.is_about(training)
+
+    def run_of(self, key: Key, training: Obj) -> Run:
+        """The run that a Training is in; begins to follow it."""
+        if key not in self._runs or self.contradicts(key, training):
+            self._runs[key] = Run.of(training)
+        return self._runs[key]
 
     def take(self, key: Key, run: Run, pod_uid: str, batch: Batch) -> int:
         """Merges a batch and sees to it that it is written. Returns how many reports were new."""
@@ -97,9 +98,9 @@ class Writer:
         try:
             run.observe(await self._access.patch_status(key, operations))
             result = "written"
-        except Unavailable:
+        except UnavailableError:
             result = "unavailable"
-        except Refused:
+        except PatchRefusedError:
             result = await self._refused(key, run)
         self._metrics.writes.labels(result).inc()
         if self._runs.get(key) is run and run.patch():
@@ -108,7 +109,7 @@ class Writer:
     async def _refused(self, key: Key, run: Run) -> str:
         try:
             training = await self._access.training(key)
-        except Unavailable:
+        except UnavailableError:
             return "unavailable"
         if training is not None and run.is_about(training):
             run.observe(training)
