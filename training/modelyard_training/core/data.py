@@ -237,7 +237,7 @@ def _name_broken_jsonl(path: Path) -> None:
                 continue
             empty = False
             try:
-                value = json.loads(line)
+                value = json.loads(line.rstrip())
             except ValueError as error:
                 at = getattr(error, "colno", 1)
                 raise BadInput(f"Line {number} of {path.name} is not valid JSON (at character {at}).") from None

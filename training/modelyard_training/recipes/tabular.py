@@ -40,9 +40,17 @@ def build(run: Run) -> TabularTask:
     tables = data.read(run.dataset(), config)
     run.stop.check()
     target = target_column(tables.train, columns.target, columns.label, "target")
+    _check_values(tables, run.params["categoricalColumns"] or [], columns.ignore or [])
     classify = run.config.recipe == "tabular-classification"
     parts = split.divide(tables, target, config.split if config else None, classify=classify)
     return TabularTask(run, parts, target, columns.ignore or [])
+
+
+def _check_values(tables: data.Tables, categorical: list[str], ignored: list[str]) -> None:
+    for table in (tables.train, tables.validation):
+        for name in table.frame.columns if table is not None else ():
+            if table is not None and name not in categorical and name not in ignored:
+                data.check_numbers(table, name)
 
 
 class TabularTask:
@@ -157,8 +165,6 @@ class TabularTask:
             if values.null_count() == len(values):
                 self._ignored.append(name)
             elif name in forced or values.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum):
-                if name not in forced:
-                    data.check_numbers(train, name)
                 categorical.append(_fit_category(values, self._params["maxCategories"]))
             elif values.dtype.is_numeric() or values.dtype in (pl.Date, pl.Datetime):
                 numeric.append(_fit_number(values, self._params["scaling"]))
@@ -236,11 +242,17 @@ def _tensors(spec: dict[str, Any], frame: pl.DataFrame) -> tuple[Tensor, Tensor]
         categories.append(np.array([MISSING_CATEGORY if t is None else index.get(t, OTHER_CATEGORY) for t in texts]))
     rows = frame.height
     return (
-        torch.from_numpy(np.stack(numbers, axis=1).astype(np.float32) if numbers else np.zeros((rows, 0), np.float32)),
+        torch.from_numpy(_float32(np.stack(numbers, axis=1)) if numbers else np.zeros((rows, 0), np.float32)),
         torch.from_numpy(
             np.stack(categories, axis=1).astype(np.int64) if categories else np.zeros((rows, 0), np.int64)
         ),
     )
+
+
+def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    # What does not fit becomes infinite, and the loop names its row.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
 
 
 def _numbers(values: pl.Series) -> NDArray[np.float64]:

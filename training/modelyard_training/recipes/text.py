@@ -290,9 +290,11 @@ def _adapt(model: Any, lora: dict[str, Any]) -> Any:
 
 
 def _load(load: Any, what: str) -> Any:
+    from safetensors import SafetensorError
+
     try:
         return load()
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError):
+    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
         raise BadInput(
             f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
             "version of transformers does not know."

@@ -1,0 +1,205 @@
+"""A run that is killed, stopped or short of disk goes on exactly where it was; real processes."""
+
+from __future__ import annotations
+
+import json
+import random
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard_training.core import checkpoint, files
+
+CONFIG: dict[str, Any] = {
+    "recipe": "tabular-classification",
+    "params": {"epochs": 12, "batchSize": 32, "hiddenSizes": [64], "earlyStopping": {"patience": 0}},
+    "dataset": {"path": "digits.csv"},
+    "checkpoint": {"everySteps": 20, "keep": 2},
+    "determinism": "Bitwise",
+}
+
+
+def losses(run: Any) -> list[Any]:
+    return [(row["step"], row["loss"]) for row in run.rows()]
+
+
+def test_killed_anywhere_and_resumed_is_bit_identical(
+    trainer: Callable[..., Any], digits_csv: str, wait_for: Callable[..., None], done: Callable[..., Any]
+) -> None:
+    undisturbed = trainer(CONFIG, {"digits.csv": digits_csv}, name="undisturbed")
+    assert undisturbed.run()[0] == 0
+
+    killed = trainer(CONFIG, {"digits.csv": digits_csv}, name="killed")
+    choice = random.Random()
+    for at in sorted(choice.sample(range(20, 300), 2)):
+        process = killed.start()
+        wait_for(lambda at=at, process=process: max([0, *killed.steps()]) >= at or process.poll() is not None)
+        process.send_signal(signal.SIGKILL)
+        assert done(process)[0] == -signal.SIGKILL, f"the run ended before step {at}"
+    assert killed.run()[0] == 0
+
+    assert losses(killed) == losses(undisturbed)
+    assert (killed.output / "metrics.jsonl").read_bytes() == (undisturbed.output / "metrics.jsonl").read_bytes()
+    assert files.listing(killed.output / "model") == files.listing(undisturbed.output / "model")
+    assert killed.metadata()["metrics"] == undisturbed.metadata()["metrics"]
+    assert killed.metadata()["resumedFrom"] > 0
+    assert len(killed.steps()) <= 3
+
+
+def test_sigterm_saves_exits_75_and_goes_on_exactly(
+    trainer: Callable[..., Any], digits_csv: str, wait_for: Callable[..., None], done: Callable[..., Any]
+) -> None:
+    undisturbed = trainer(CONFIG, {"digits.csv": digits_csv}, name="undisturbed")
+    assert undisturbed.run()[0] == 0
+
+    stopped = trainer(CONFIG, {"digits.csv": digits_csv}, name="stopped")
+    process = stopped.start()
+    wait_for(lambda: max([0, *stopped.steps()]) >= 100 or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    code, reports = done(process)
+    assert code == 75
+    result = reports[-1]["result"]
+    assert result["result"] == "stopped"
+    assert result["step"] == stopped.steps()[-1] == result["checkpoint"]["step"]
+    assert result["checkpoint"]["path"] == f"checkpoints/step-{result['step']:08d}"
+
+    code, reports = stopped.run()
+    assert code == 0
+    assert reports[-1]["result"]["resumedFrom"] == result["step"]
+    assert losses(stopped) == losses(undisturbed)
+    assert files.listing(stopped.output / "model") == files.listing(undisturbed.output / "model")
+
+
+def test_damaged_checkpoints_are_never_loaded(trainer: Callable[..., Any], digits_csv: str) -> None:
+    config = {**CONFIG, "params": {**CONFIG["params"], "maxSteps": 100}, "checkpoint": {"everySteps": 20, "keep": 3}}
+    run = trainer(config, {"digits.csv": digits_csv})
+    assert run.here()[0] == 0
+    folder = run.output / "checkpoints"
+    newest, second, third = (path for _, path in checkpoint.checkpoints_in(folder)[:3])
+    # Torn: killed before its last file. Damaged: a byte of the tensors differs.
+    (newest / "complete.json").unlink()
+    tensors = next((second / "tensors").glob("*.safetensors"))
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    assert checkpoint.fault(newest) == "it was not completed"
+    assert "does not have its digest" in str(checkpoint.fault(second))
+    assert checkpoint.usable(newest) == third
+
+    before = run.metadata()["metrics"]
+    code, result = run.here()
+    assert code == 0
+    assert result["resumedFrom"] == int(third.name[5:])
+    assert run.metadata()["metrics"] == before
+
+
+def test_attempt_after_the_end_only_exports_again(trainer: Callable[..., Any], digits_csv: str) -> None:
+    config = {**CONFIG, "params": {**CONFIG["params"], "maxSteps": 60}}
+    run = trainer(config, {"digits.csv": digits_csv})
+    assert run.here()[0] == 0
+    rows, listing = run.rows(), files.listing(run.output / "model")
+    shutil.rmtree(run.output / "model")
+    assert run.here()[0] == 0
+    assert run.rows() == rows
+    assert files.listing(run.output / "model") == listing
+
+
+def test_best_checkpoint_survives_pruning_and_is_exported(trainer: Callable[..., Any], digits_csv: str) -> None:
+    # A rate that ruins the model after a good start: the best epoch is not the last one.
+    params = {
+        "epochs": 8,
+        "learningRate": 0.01,
+        "schedule": "Constant",
+        "dropout": 0.0,
+        "earlyStopping": {"patience": 0},
+    }
+    run = trainer({**CONFIG, "params": params, "checkpoint": {"everySteps": 10, "keep": 1}}, {"digits.csv": digits_csv})
+    assert run.here()[0] == 0
+    metadata = run.metadata()
+    rows = {row["epoch"]: row for row in run.rows() if "epoch" in row}
+    best = min(rows.values(), key=lambda row: row["validationLoss"])
+    assert metadata["bestEpoch"] == best["epoch"]
+    assert metadata["metrics"]["validationLoss"] == best["validationLoss"]
+    assert set(run.steps()) == {metadata["bestStep"], metadata["steps"]}
+
+
+def test_full_disk_keeps_the_last_valid_checkpoint(trainer: Callable[..., Any], digits_csv: str) -> None:
+    config = {**CONFIG, "params": {"hiddenSizes": [512], "maxSteps": 60, "epochs": 5}}
+    run = trainer(config, {"digits.csv": digits_csv})
+    assert run.run()[0] == 0
+    newest = run.steps()[-1]
+    more = trainer({**config, "params": {**config["params"], "maxSteps": 100}}, {"digits.csv": digits_csv})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, limit[1]))
+    try:
+        code, result = more.here()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert code == 64
+    assert result["reason"] == "DiskFull"
+    assert result["message"].startswith("The output volume is full: a checkpoint could not be written,")
+    assert newest in more.steps()
+    assert checkpoint.fault(more.output / "checkpoints" / f"step-{newest:08d}") is None
+    assert not list((more.output / "checkpoints").glob(".*"))
+    assert more.here()[0] == 0
+
+
+def test_bitwise_refuses_other_circumstances(trainer: Callable[..., Any], digits_csv: str) -> None:
+    run = trainer({**CONFIG, "params": {"maxSteps": 40}}, {"digits.csv": digits_csv})
+    assert run.here()[0] == 0
+    path = run.output / "checkpoints" / f"step-{run.steps()[-1]:08d}"
+    state = json.loads((path / "state.json").read_text())
+    state["circumstances"]["device"] = "NVIDIA H100 80GB HBM3"
+    rewrite(path, "state.json", state)
+    code, result = run.here()
+    assert code == 64
+    assert "device model NVIDIA H100 80GB HBM3 and would go on with cpu" in result["message"]
+
+
+def test_checkpoint_of_another_run_is_refused(trainer: Callable[..., Any], digits_csv: str) -> None:
+    run = trainer({**CONFIG, "params": {"maxSteps": 20}}, {"digits.csv": digits_csv})
+    assert run.here()[0] == 0
+    other = trainer({**CONFIG, "params": {"maxSteps": 20, "hiddenSizes": [32]}}, {"digits.csv": digits_csv})
+    code, result = other.here()
+    assert code == 64
+    assert result["message"].startswith("The checkpoint belongs to a model of another shape")
+
+
+def rewrite(path: Path, name: str, value: Any) -> None:
+    """Changes a file of a checkpoint, and its digest with it."""
+    (path / name).write_text(json.dumps(value))
+    marker = json.loads((path / "complete.json").read_text())
+    marker["files"] = files.listing(path)
+    del marker["files"]["complete.json"]
+    (path / "complete.json").write_text(json.dumps(marker))
+
+
+@pytest.mark.parametrize("processes", [2])
+def test_two_processes_stop_at_one_step_and_go_on_exactly(
+    processes: int,
+    trainer: Callable[..., Any],
+    digits_csv: str,
+    wait_for: Callable[..., None],
+    done: Callable[..., Any],
+) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    config = {**CONFIG, "params": {**CONFIG["params"], "epochs": 6}}
+    undisturbed = trainer(config, {"digits.csv": digits_csv}, name="undisturbed")
+    assert undisturbed.run(*launcher)[0] == 0
+
+    stopped = trainer(config, {"digits.csv": digits_csv}, name="stopped")
+    process = stopped.start(*launcher)
+    wait_for(lambda: max([0, *stopped.steps()]) >= 40 or process.poll() is not None)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert stopped.steps()[-1] < undisturbed.steps()[-1]
+    code, reports = stopped.run(*launcher)
+    assert code == 0
+    assert reports[-1]["result"]["resumedFrom"] >= 40
+    assert losses(stopped) == losses(undisturbed)
+    assert files.listing(stopped.output / "model") == files.listing(undisturbed.output / "model")
