@@ -53,8 +53,12 @@ def archive_of(reference: str) -> Path:
         if not archive.exists():
             make = _make_node if reference == node_image() else _make_base
             images_root().mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".tree-", dir=images_root()) as folder:
-                make(reference, Path(folder), archive)
+            # What a killed run left is large, and the lock says that nobody works in it.
+            for stale in images_root().glob(f".{name}-*"):
+                shutil.rmtree(stale)
+            with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=images_root()) as folder:
+                make(reference, Path(folder), Path(folder) / "archive")
+                (Path(folder) / "archive").replace(archive)
             # One that was made from something else is of no more use.
             for other in images_root().glob(f"{name.rpartition('-')[0]}-*.tar"):
                 if other != archive:

@@ -130,8 +130,12 @@ def _build(family: Family, names: list[str]) -> None:
             return
         say(f"building {', '.join(names)} {family.version()} (once; this can take minutes)")
         bin_root().mkdir(parents=True, exist_ok=True)
+        prefix = f".build-{family.name}-"
+        # What a killed run left; the lock says that nobody works in it.
+        for stale in bin_root().glob(f"{prefix}*"):
+            shutil.rmtree(stale)
         with (
-            tempfile.TemporaryDirectory(prefix=".build-", dir=bin_root()) as folder,
+            tempfile.TemporaryDirectory(prefix=prefix, dir=bin_root()) as folder,
             step(f"built {', '.join(names)}"),
         ):
             for name in names:
