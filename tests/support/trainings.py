@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from modelyard.controllers.training import TrainingController
-from modelyard.observed import ObjectFact
 from modelyard.plan import Action, Delete, Key, Plan, Ref
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
 from modelyard.resources.times import format_time
 from modelyard.settings import Settings
 from support.build import NS, make_model, make_source, make_training
 from support.world import World
+from support.world_facts import WorldFacts
 
 Obj = dict[str, Any]
 FOREGROUND = "foregroundDeletion"
@@ -51,20 +50,6 @@ class Yard(World):
             if not live["metadata"].get("deletionTimestamp"):
                 self.edit(action.ref, lambda o: o["metadata"].update(finalizers=[FOREGROUND]))
         super()._act(action)
-
-
-@dataclass
-class WorldFacts:
-    """What the operator's reads would have found."""
-
-    world: World
-    ca_pem: str | None = None
-
-    def object(self, ref: Ref) -> ObjectFact:
-        return ObjectFact(self.world.objects.get(ref), self.world.now)
-
-    def taken(self, ref: Ref) -> Obj | None:
-        return self.world.taken.get(ref)
 
 
 SETTINGS = Settings.model_validate({"namespace": "modelyard-system", "prices": {"H100": "3.60"}})
@@ -196,7 +181,9 @@ def start(world: World, pod: Ref) -> None:
     world.edit(pod, lambda o: o["status"].update(phase="Running", containerStatuses=running))
 
 
-def end(world: World, pod: Ref, code: int, message: str = "", *, condition: Obj | None = None, **terminated: Any) -> None:
+def end(
+    world: World, pod: Ref, code: int, message: str = "", *, condition: Obj | None = None, **terminated: Any
+) -> None:
     """The trainer has ended, and the Job controller says so, if the Job is still there."""
     live = world.objects[pod]
     began = (live["status"].get("containerStatuses") or [{"state": {}}])[0]["state"].get("running") or {}
@@ -219,7 +206,9 @@ def finish(world: World, pod: Ref, code: int, *, disrupted: bool = False) -> Non
     if live is None or live["metadata"].get("deletionTimestamp"):
         return
     rule = 0 if disrupted else {64: 1, 75: 2}.get(code, 3)
-    message = f"Container trainer for pod {NS}/{pod.name} failed with exit code {code} matching FailJob rule at index {rule}"
+    message = (
+        f"Container trainer for pod {NS}/{pod.name} failed with exit code {code} matching FailJob rule at index {rule}"
+    )
     said: Obj = {"status": "True", "lastTransitionTime": format_time(world.now)}
     if code == 0 and not disrupted:
         said |= {"type": "Complete", "reason": "CompletionsReached"}

@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 import pytest
+
+from modelyard.plan import Create, Event, Key, PatchStatus, Ref
+from modelyard.resources.meta import JOB, MODEL, POD, PVC, TRAINING
 from support.build import NS, make_claim, make_model, make_training, make_version
 from support.trainings import (
     BAD,
@@ -30,9 +33,6 @@ from support.trainings import (
     tabular,
     training,
 )
-
-from modelyard.plan import Create, Event, Key, PatchStatus, Ref
-from modelyard.resources.meta import JOB, MODEL, POD, PVC, TRAINING
 
 GPU = {"compute": {"gpu": "H100:8"}}
 T = Ref(TRAINING, NS, "t")

@@ -13,7 +13,7 @@ from modelyard.decide.training import phases
 from modelyard.decide.training.attempts import is_gone, observe
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.ending import close
-from modelyard.decide.training.save import save, saved_record
+from modelyard.decide.training.save import EXPIRED, save, saved_record
 from modelyard.decide.training.view import Context
 from modelyard.plan import Delete, Obj
 from modelyard.resources.meta import JOB, PVC
@@ -74,6 +74,8 @@ def _expire(ctx: Context, draft: Draft) -> None:
         if "expiresTime" in output and (claim is not None or seconds is not None):
             output.pop("expiresTime")
         return
+    if claim is None and "expiresTime" in output and ctx.spec.save is None:
+        draft.conditions.set("Saved", "False", "OutputExpired", EXPIRED)
     if claim is None or not ctx.view.owns(claim):
         return
     expires = parse_time(draft.status["completionTime"]) + timedelta(seconds=seconds)

@@ -26,7 +26,7 @@ from modelyard.resources.objects import annotation, is_deleting, label, owner_re
 from modelyard.resources.problems import describe
 from modelyard.resources.times import format_time
 
-RECHECK_SECONDS: Final = 30
+EXPIRED: Final = "The output was not saved and was deleted after spec.output.unsavedTTLSeconds."
 
 
 class Refused(NamedTuple):
@@ -34,7 +34,6 @@ class Refused(NamedTuple):
 
     reason: str
     message: str
-    waiting: bool = False
 
 
 def save(ctx: Context, draft: Draft) -> None:
@@ -110,9 +109,9 @@ def _not_yet(draft: Draft, claim: Obj | None) -> Refused | None:
     if draft.phase == "Failed":
         return Refused("NothingToSave", "The run failed: there is no result to save.")
     if draft.phase != "Succeeded":
-        return Refused("Waiting", "The result is saved when the run has succeeded.", waiting=True)
+        return Refused("Waiting", "The result is saved when the run has succeeded.")
     if (draft.status.get("output") or {}).get("expiresTime") and claim is None:
-        return Refused("OutputExpired", "The output was deleted after spec.output.unsavedTTLSeconds.")
+        return Refused("OutputExpired", EXPIRED)
     if claim is None or is_deleting(claim):
         return Refused("OutputLost", "The output volume is gone: there is nothing to save.")
     return None

@@ -1,0 +1,265 @@
+"""Whatever happens in whatever order, and wherever a plan stops: the run converges, and then nothing is written.
+
+What must hold in between: never two live attempts, no Job without its number on record, nothing leaves a terminal
+phase, nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from modelyard.plan import Create, Key, Ref
+from modelyard.resources.meta import JOB, POD, PVC, TRAINING
+from support.build import NS
+from support.trainings import (
+    BAD,
+    DONE,
+    FOREGROUND,
+    STOPPED,
+    Yard,
+    add_ready_model,
+    condition,
+    decide,
+    disruption,
+    end,
+    make_pod,
+    release,
+    run,
+    schedule,
+    start,
+    status,
+    tabular,
+    training,
+)
+
+KEY = Key(NS, "t")
+T = Ref(TRAINING, NS, "t")
+TERMINAL = ("Succeeded", "Failed")
+
+STEPS = st.one_of(
+    st.tuples(st.just("operator"), st.integers(0, 5)),
+    st.tuples(st.just("cluster"), st.just(0)),
+    st.tuples(st.just("end"), st.sampled_from([0, 1, 64, 75, 137])),
+    st.tuples(st.just("evict"), st.just(0)),
+    st.tuples(st.just("release"), st.sampled_from([0, 75, 137])),
+    st.tuples(st.just("suspend"), st.booleans()),
+    st.tuples(st.just("retry"), st.integers(0, 3)),
+    st.tuples(st.just("timeout"), st.sampled_from([30, 3000])),
+    st.tuples(st.just("budget"), st.sampled_from(["Warn", "Suspend", "Fail"])),
+    st.tuples(st.just("save"), st.booleans()),
+    st.tuples(st.just("delete-job"), st.booleans()),
+    st.tuples(st.just("wait"), st.sampled_from([1, 20, 400])),
+)
+
+
+class Watch:
+    """Looks at every state of the world."""
+
+    def __init__(self, world: Yard) -> None:
+        self.world = world
+        self.terminal: str | None = None
+        self.held = 0
+        self.counts: tuple[int, int, int] = (0, 0, 0)
+        self.saved: dict[str, Any] | None = None
+
+    def look(self) -> None:
+        found = status(self.world)
+        live = {self._attempt(r) for r in self.world.objects if self._is_live(r)}
+        assert len(live) <= 1, f"two live attempts: {live}"
+        number = int((found.get("attempts") or {}).get("number") or 0)
+        for ref in self.world.objects:
+            if ref.kind == JOB:
+                assert self._attempt(ref) <= number, "a Job without its number on record"
+                assert found.get("frozen")
+        if self.terminal is not None:
+            assert found["phase"] == self.terminal
+        if found.get("phase") in TERMINAL:
+            self.terminal = found["phase"]
+        attempts = found.get("attempts") or {}
+        counts = tuple(int(attempts.get(k) or 0) for k in ("number", "infrastructure", "error"))
+        assert all(new >= old for new, old in zip(counts, self.counts, strict=True))
+        assert sum(counts[1:]) <= counts[0]
+        self.counts = counts  # type: ignore[assignment]
+        assert int((found.get("cost") or {}).get("gpuSeconds") or 0) >= 0
+        if self.saved is not None:
+            assert found["saved"] == self.saved
+        self.saved = found.get("saved")
+
+    def _attempt(self, ref: Ref) -> int:
+        return int(ref.name.removesuffix("-pod").rpartition("-")[2])
+
+    def _is_live(self, ref: Ref) -> bool:
+        obj = self.world.objects[ref]
+        if ref.kind == POD:
+            return (obj.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        return ref.kind == JOB and not obj["metadata"].get("deletionTimestamp") and not (obj.get("status") or {})
+
+
+def act(world: Yard, step: tuple[str, Any]) -> None:
+    what, value = step
+    jobs = [r for r in world.objects if r.kind == JOB]
+    pods = [r for r in world.objects if r.kind == POD]
+    live = [p for p in pods if world.objects[p]["status"].get("phase") == "Running"]
+    match what:
+        case "operator":
+            plan = decide(world, KEY)
+            if plan is not None:
+                world.apply(plan, value)
+        case "cluster":
+            move(world)
+        case "end" if live:
+            words = {0: DONE, 64: BAD, 75: STOPPED}.get(value, "")
+            end(world, live[0], value, words)
+        case "evict" if live:
+            end(world, live[0], 137, condition=disruption("EvictionByEvictionAPI"))
+        case "release":
+            for job in jobs:
+                if world.objects[job]["metadata"].get("deletionTimestamp"):
+                    release(world, job, value, {0: DONE, 75: STOPPED}.get(value, ""))
+        case "suspend":
+            edit(world, suspend=value)
+        case "retry":
+            edit(world, retry={"onError": value, "onInfrastructure": value})
+        case "timeout":
+            edit(world, timeouts={"runSeconds": value})
+        case "budget":
+            edit(world, budget={"maxUSD": "0.50", "onExceed": value})
+        case "save" if not status(world).get("saved"):
+            save = {"model": "kept", "version": "v1"} if value else None
+            edit(world, save=save)
+        case "delete-job" if jobs:
+            if value:
+                world.edit(jobs[0], lambda o: o["metadata"].update(finalizers=[FOREGROUND]))
+                world.remove(jobs[0])
+            else:
+                world.objects.pop(jobs[0])
+        case "wait":
+            world.wait(value)
+
+
+def edit(world: Yard, **fields: Any) -> None:
+    def change(obj: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            if value is None:
+                obj["spec"].pop(name, None)
+            else:
+                obj["spec"][name] = value
+
+    world.edit(T, change)
+
+
+def move(world: Yard) -> None:
+    """The cluster does the next thing for each Job and pod."""
+    for ref, obj in list(world.objects.items()):
+        if ref.kind == JOB and not obj.get("status") and not obj["metadata"].get("deletionTimestamp"):
+            pod = Ref(POD, NS, f"{ref.name}-pod")
+            if pod not in world.objects:
+                make_pod(world, ref)
+            elif not world.objects[pod]["spec"].get("nodeName"):
+                schedule(world, pod)
+            elif world.objects[pod]["status"]["phase"] == "Pending":
+                start(world, pod)
+    owners = {o["metadata"]["uid"] for r, o in world.objects.items() if r.kind == JOB}
+    for ref, obj in list(world.objects.items()):
+        if ref.kind == POD and obj["metadata"]["ownerReferences"][0]["uid"] not in owners:
+            world.objects.pop(ref)
+
+
+def finish_all(world: Yard, watch: Watch) -> None:
+    """Undisturbed from here on: the run must come to its end."""
+    edit(world, suspend=False, budget=None, timeouts=None)
+    for _ in range(60):
+        run(world)
+        watch.look()
+        if status(world).get("phase") in TERMINAL and condition(world, "CleanedUp")[0] == "True":
+            return
+        for ref in [r for r in world.objects if r.kind == JOB]:
+            if world.objects[ref]["metadata"].get("deletionTimestamp"):
+                release(world, ref)
+        for ref in [r for r in world.objects if r.kind == POD]:
+            if world.objects[ref]["status"]["phase"] == "Running":
+                end(world, ref, 0, DONE)
+        move(world)
+        world.wait(100)
+    raise AssertionError(f"does not end: {json.dumps(status(world), indent=1)}")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=40), st.booleans())
+def test_every_history_ends_and_is_then_silent(steps: list[tuple[str, Any]], gpus: bool) -> None:
+    world = Yard()
+    add_ready_model(world)
+    world.put(TRAINING, tabular(**({"compute": {"gpu": "H100:2"}} if gpus else {})))
+    watch = Watch(world)
+    for step in steps:
+        act(world, step)
+        world.settle()
+        watch.look()
+    finish_all(world, watch)
+    run(world)
+    before = world.writes
+    for _ in range(3):
+        world.wait(10_000)
+        plan = decide(world, KEY)
+        assert plan is not None
+        assert not plan.actions
+    assert world.writes == before
+    assert not [r for r in world.objects if r.kind == POD and world.objects[r]["status"]["phase"] == "Running"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=25))
+def test_from_every_prefix_of_every_plan_the_same_end_is_reached(steps: list[tuple[str, Any]]) -> None:
+    world = Yard()
+    add_ready_model(world)
+    world.put(TRAINING, tabular(save={"model": "kept", "version": "v1"}))
+    for step in steps:
+        act(world, step)
+        world.settle()
+        plan = decide(world, KEY)
+        assert plan is not None
+        ends = []
+        for upto in range(len(plan.actions) + 1):
+            clone = world.copy()
+            clone.apply(plan, upto)
+            run(clone)
+            ends.append(shape(clone))
+        assert all(e == ends[-1] for e in ends), f"the end depends on where {plan.actions} stops"
+
+
+def shape(world: Yard) -> Any:
+    """What is there, but for what the API server makes up."""
+
+    def mask(obj: dict[str, Any]) -> dict[str, Any]:
+        meta = {k: v for k, v in obj["metadata"].items() if k not in ("uid", "resourceVersion", "ownerReferences")}
+        return {**obj, "metadata": meta}
+
+    text = json.dumps({str(r): mask(o) for r, o in sorted(world.objects.items(), key=lambda i: str(i[0]))})
+    uids = {o["metadata"]["uid"]: str(r) for r, o in world.objects.items()}
+    for uid, ref in sorted(uids.items(), key=lambda i: -len(i[0])):
+        text = text.replace(f'"{uid}"', f'"{ref}"').replace(uid + '\\"', ref + '\\"')
+    return text
+
+
+def test_a_create_is_never_asked_for_while_a_pod_of_an_earlier_attempt_runs() -> None:
+    world = Yard()
+    add_ready_model(world)
+    world.put(TRAINING, tabular())
+    run(world)
+    make_pod(world, Ref(JOB, NS, "t-1"))
+    move(world)
+    move(world)
+    run(world)
+    world.objects.pop(Ref(JOB, NS, "t-1"))
+    for _ in range(5):
+        world.wait(1000)
+        plan = decide(world, KEY)
+        assert plan is not None
+        assert not [a for a in plan.actions if isinstance(a, Create)]
+        world.apply(plan)
+    assert training(world)["status"]["attempts"]["number"] == 1
+    assert Ref(PVC, NS, "trn-t-output") in world.objects
