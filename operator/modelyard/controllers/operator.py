@@ -184,7 +184,7 @@ class Operator:
         self._start("reads", self.reads.run())
         self._start("downloads", self._forever(self.downloads.run()))
         for number in range(self.settings.workers):
-            start(f"worker-{number}", self.runtime.work())
+            self._start(f"worker-{number}", self.runtime.work())
 
     async def _await_kinds(self) -> None:
         for watched in self.scope.kinds:

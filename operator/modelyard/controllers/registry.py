@@ -13,4 +13,4 @@ from modelyard.settings import Settings
 
 def controllers(settings: Settings) -> list[Controller[Any]]:
     """A new controller of each kind."""
-    return [ModelSourceController(settings), ModelController(settings), TrainingController(settings)]
+    return [ModelSourceController(), ModelController(settings), TrainingController(settings)]

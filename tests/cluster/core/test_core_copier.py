@@ -1,0 +1,220 @@
+"""The core against a real API server, with a controller small enough to see through."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from localcluster import ControlPlane
+from modelyard.resources.meta import CONFIGMAP, EVENT, FINALIZER, LEASE, SECRET
+from support.audit import Audit
+from support.cluster import Kube, Refused, wait_for
+from support.copier import STATE
+from support.operator import OperatorProcess
+
+Obj = dict[str, Any]
+StartCopier = Callable[..., OperatorProcess]
+
+
+def root(namespace: str, name: str, **data: str) -> Obj:
+    labels = {"copier": "root", "copied": "yes"}
+    return {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "data": data}
+
+
+def state_of(kube: Kube, namespace: str, name: str) -> str:
+    found = kube.get(CONFIGMAP, namespace, name)
+    return str((found["metadata"].get("annotations") or {}).get(STATE, ""))
+
+
+def wait_for_state(kube: Kube, namespace: str, name: str, state: str, seconds: float = 30) -> None:
+    wait_for(lambda: state_of(kube, namespace, name) == state, f"{name} to be {state}", seconds)
+
+
+def children(kube: Kube, namespace: str, name: str) -> list[str]:
+    found = kube.list(CONFIGMAP, namespace, "copier=child")
+    return sorted(c["metadata"]["name"] for c in found if c["metadata"]["name"].rpartition("-")[0] == name)
+
+
+def set_data(kube: Kube, namespace: str, name: str, **data: str | None) -> None:
+    kube.merge(CONFIGMAP, namespace, name, {"data": data})
+
+
+def test_a_root_gets_what_it_asks_for_and_then_nothing_is_written(
+    kube: Kube, namespace: str, copier: StartCopier, control_plane: ControlPlane
+) -> None:
+    operator = copier()
+    operator.wait_until_leading()
+    assert control_plane.audit_log
+    audit = Audit(control_plane.audit_log)
+    kube.create(root(namespace, "a", children="2"), CONFIGMAP)
+    wait_for_state(kube, namespace, "a", "Ready:2")
+    assert children(kube, namespace, "a") == ["a-0", "a-1"]
+    set_data(kube, namespace, "a", colour="red")
+    wait_for(lambda: kube.get(CONFIGMAP, namespace, "a-1")["data"].get("colour") == "red", "the copy to follow")
+    set_data(kube, namespace, "a", children="1")
+    wait_for_state(kube, namespace, "a", "Ready:1")
+    wait_for(lambda: children(kube, namespace, "a") == ["a-0"], "a-1 to go")
+    before = operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}')
+    wait_for(lambda: operator.metric("modelyard_workqueue_depth") == 0, "the queue to be empty")
+    writes = audit.writes(namespace=namespace)
+    assert writes["create", "configmaps"] == 2
+    assert writes["delete", "configmaps"] == 1
+    silence = Audit(control_plane.audit_log)
+    kube.merge(CONFIGMAP, namespace, "a", {"metadata": {"annotations": {"by": "a stranger"}}})
+    wait_for(
+        lambda: operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}') > before,
+        "the root to be looked at again",
+    )
+    kube.delete(CONFIGMAP, namespace, "a")
+    wait_for(lambda: not children(kube, namespace, "a"), "the garbage collector")
+    assert not silence.writes(namespace=namespace)
+
+
+def test_a_stranger_with_the_name_is_never_touched(kube: Kube, namespace: str, copier: StartCopier) -> None:
+    stranger = {"metadata": {"name": "b-0", "namespace": namespace}, "data": {"whose": "mine"}}
+    kube.create(stranger, CONFIGMAP)
+    copier().wait_until_leading()
+    kube.create(root(namespace, "b", children="1"), CONFIGMAP)
+    wait_for_state(kube, namespace, "b", "NameTaken:b-0")
+    found = kube.get(CONFIGMAP, namespace, "b-0")
+    assert found["data"] == {"whose": "mine"}
+    assert "ownerReferences" not in found["metadata"]
+
+
+def test_one_bad_object_stops_nobody_and_its_text_is_not_logged(
+    kube: Kube, namespace: str, copier: StartCopier
+) -> None:
+    operator = copier()
+    operator.wait_until_leading()
+    kube.create(root(namespace, "bad", boom="canary-1234"), CONFIGMAP)
+    wait_for(
+        lambda: operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="error"}') >= 2,
+        "the bad root to fail twice",
+    )
+    kube.create(root(namespace, "good", children="1"), CONFIGMAP)
+    wait_for_state(kube, namespace, "good", "Ready:1")
+    log = operator.log.read_text()
+    assert f"ConfigMap {namespace}/bad could not be decided" in log
+    assert "ValueError at copier.py" in log
+    assert "canary" not in log
+    set_data(kube, namespace, "bad", boom=None)
+    wait_for_state(kube, namespace, "bad", "Ready:0")
+
+
+def test_a_secret_that_changes_is_noticed_without_list_or_watch(
+    kube: Kube, namespace: str, copier: StartCopier, control_plane: ControlPlane
+) -> None:
+    assert control_plane.audit_log
+    audit = Audit(control_plane.audit_log)
+    copier(secrets={"periodSeconds": 1}).wait_until_leading()
+    kube.create(root(namespace, "c", secret="key"), CONFIGMAP)
+    wait_for_state(kube, namespace, "c", "Ready:0:NoSecret")
+    kube.create({"metadata": {"name": "key", "namespace": namespace}, "stringData": {"token": "x", "no": ""}}, SECRET)
+    wait_for_state(kube, namespace, "c", "Ready:0:token")
+    kube.delete(SECRET, namespace, "key")
+    wait_for_state(kube, namespace, "c", "Ready:0:NoSecret")
+    assert {r.verb for r in audit.requests(namespace=namespace) if r.resource == "secrets"} == {"get"}
+
+
+def test_events_are_counted_not_multiplied(kube: Kube, namespace: str, copier: StartCopier) -> None:
+    copier().wait_until_leading()
+    kube.create(root(namespace, "d"), CONFIGMAP)
+    for _ in range(2):
+        wait_for_state(kube, namespace, "d", "Ready:0")
+        kube.merge(CONFIGMAP, namespace, "d", {"metadata": {"annotations": {STATE: None}}})
+
+    def event() -> Obj | None:
+        found = [e for e in kube.list(EVENT, namespace) if e["reason"] == "Copied"]
+        return found[0] if len(found) == 1 and found[0]["count"] == 3 else None
+
+    found = wait_for(event, "one Event with count 3")
+    assert found["involvedObject"]["name"] == "d"
+    assert found["message"] == "Ready:0"
+
+
+def test_the_guard_comes_and_goes(kube: Kube, namespace: str, copier: StartCopier) -> None:
+    copier().wait_until_leading()
+    kube.create(root(namespace, "e", finalizer="yes"), CONFIGMAP)
+    wait_for_state(kube, namespace, "e", "Ready:0")
+    assert kube.get(CONFIGMAP, namespace, "e")["metadata"]["finalizers"] == [FINALIZER]
+    kube.delete(CONFIGMAP, namespace, "e")
+    wait_for(lambda: kube.find(CONFIGMAP, namespace, "e") is None, "the guard to let it go")
+
+
+def test_killed_and_started_again_it_writes_nothing_that_is_there(
+    kube: Kube, namespace: str, copier: StartCopier, control_plane: ControlPlane
+) -> None:
+    assert control_plane.audit_log
+    operator = copier()
+    operator.wait_until_leading()
+    names = [f"f{n}" for n in range(20)]
+    for name in names[:10]:
+        kube.create(root(namespace, name, children="1"), CONFIGMAP)
+    operator.kill()
+    for name in names[10:]:
+        kube.create(root(namespace, name, children="1"), CONFIGMAP)
+    operator.start()
+    operator.wait_until_leading()
+    for name in names:
+        wait_for_state(kube, namespace, name, "Ready:1")
+    operator.kill()
+    again = Audit(control_plane.audit_log)
+    operator.start()
+    operator.wait_until_leading()
+    wait_for(
+        lambda: operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}') >= len(names),
+        "every root to be looked at",
+    )
+    assert not again.writes(namespace=namespace)
+
+
+def test_the_lease_passes_on_at_once_at_a_clean_stop_and_by_time_after_a_kill(
+    kube: Kube, namespace: str, copier: StartCopier
+) -> None:
+    first, second = copier("first"), copier("second")
+    leader, standby = wait_for(
+        lambda: next(((a, b) for a, b in ((first, second), (second, first)) if a.ready() == "leading"), None),
+        "one to lead",
+    )
+    wait_for(lambda: standby.ready() == "standby", "the other to stand by")
+    assert leader.terminate() == 0
+    standby.wait_until_leading()
+    assert kube.get(LEASE, namespace, "modelyard-operator")["spec"]["leaseTransitions"] >= 1
+    leader.start()
+    wait_for(lambda: leader.ready() == "standby", "the first to stand by")
+    standby.kill()
+    leader.wait_until_leading()
+    kube.create(root(namespace, "g", children="1"), CONFIGMAP)
+    wait_for_state(kube, namespace, "g", "Ready:1")
+
+
+def test_a_leader_that_was_frozen_past_its_lease_ends_without_a_write(
+    kube: Kube, namespace: str, copier: StartCopier
+) -> None:
+    first = copier("first")
+    first.wait_until_leading()
+    first.signal(signal.SIGSTOP)
+    second = copier("second")
+    second.wait_until_leading()
+    kube.create(root(namespace, "h", children="3"), CONFIGMAP)
+    wait_for_state(kube, namespace, "h", "Ready:3")
+    first.signal(signal.SIGCONT)
+    assert first.process.wait(30) == 1
+    assert "Leadership was lost" in first.log.read_text()
+    assert state_of(kube, namespace, "h") == "Ready:3"
+
+
+def test_an_object_that_was_made_anew_is_safe_from_a_delete_of_the_old_one(kube: Kube, namespace: str) -> None:
+    """What `Delete` and `Apply` rely on, said by the server itself."""
+    old = kube.create(root(namespace, "i"), CONFIGMAP)
+    kube.delete(CONFIGMAP, namespace, "i")
+    new = kube.create(root(namespace, "i"), CONFIGMAP)
+    assert old["metadata"]["uid"] != new["metadata"]["uid"]
+    path = f"/api/v1/namespaces/{namespace}/configmaps/i"
+    try:
+        kube.request("DELETE", path, {"preconditions": {"uid": old["metadata"]["uid"]}})
+        refused = 0
+    except Refused as error:
+        refused = error.code
+    assert refused == 409
