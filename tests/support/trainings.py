@@ -125,11 +125,12 @@ def condition(world: World, type: str, name: str = "t") -> tuple[str, str, str]:
 
 def run(world: World, name: str = "t", times: int = 12) -> Plan:
     """The operator acts until it asks for nothing; answers its last plan. AssertionError if that does not end."""
+    plan = Plan()
     for _ in range(times):
         world.settle()
-        plan = decide(world, Key(NS, name))
-        if plan is None or not plan.actions:
-            return plan or Plan()
+        plan = decide(world, Key(NS, name)) or Plan()
+        if not plan.actions:
+            return plan
         world.apply(plan)
     raise AssertionError(f"still writing: {plan.actions}")
 

@@ -61,7 +61,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "data as a base model",
         {**TEXT, "model": {"ref": {"name": "rows", "version": "v1"}}},
         "WrongKind",
-        "spec.model.ref: version v1 of Model rows is of kind Data; recipe text-classification starts from a full model.",
+        "spec.model.ref: version v1 of Model rows is of kind Data; recipe text-classification starts from a full "
+        "model.",
     ),
     (
         "a claim that is not there",
