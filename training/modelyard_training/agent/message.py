@@ -36,7 +36,7 @@ _SUMMARY = [
 ]
 _LISTS = {"features": 64, "classes": 32}
 _FIRST_OUT = ("features", "classes", "params", "metrics", "target", "algorithm")
-_MAX_TEXT = 256
+_SHORT = 64
 
 
 def build(
@@ -95,21 +95,24 @@ def _fit(message: dict[str, Any]) -> bytes:
     if not lines:
         message.pop("lastLines", None)
     summary = message.get("summary", {})
-    for name in _FIRST_OUT:
-        while len(_encode(message)) > LIMIT and name in summary:
-            _halve(summary, name)
-    for holder in (summary, message):
-        for name, value in holder.items():
-            if len(_encode(message)) > LIMIT and name != "summary" and len(_encode({"": value})) > _MAX_TEXT:
-                holder[name] = str(value)[:_MAX_TEXT]
+    while len(_encode(message)) > LIMIT and (left := [name for name in _FIRST_OUT if name in summary]):
+        _halve(summary, max(left, key=lambda name: len(_encode({"": summary[name]}))))
+    while len(_encode(message)) > LIMIT and (left := [(h, n) for h in (summary, message) for n in h if _long(h[n])]):
+        holder, name = max(left, key=lambda place: len(str(place[0][place[1]])))
+        text = str(holder[name])
+        holder[name] = text[: len(text) // 2]
     return _encode(message)
+
+
+def _long(value: Any) -> bool:
+    return not isinstance(value, dict) and len(str(value)) > _SHORT
 
 
 def _halve(summary: dict[str, Any], name: str) -> None:
     value = summary[name]
-    if isinstance(value, list) and len(value) > 1:
-        summary[name] = value[: len(value) // 2]
-    elif isinstance(value, dict) and len(value) > 1:
+    if isinstance(value, dict) and len(value) > 1:
         summary[name] = dict(list(value.items())[: len(value) // 2])
+    elif isinstance(value, (list, str)) and len(value) > 1:
+        summary[name] = value[: len(value) // 2]
     else:
         del summary[name]

@@ -2,7 +2,7 @@
 
 Exit code 0 after a stop request means "stopped" unless the program said that it is done: a stock Hugging Face
 `Trainer` saves a checkpoint on SIGTERM and exits 0 in the middle of its run. Under torchrun the launcher exits 1
-whatever its workers did, so there the program's own word decides.
+whatever its workers did, so there the program's own word decides: our core says "failed" only of bad input.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def judge(
         return _stopped(said, step)
     if done and result == "done":
         return Verdict(DONE, "done", Reason.COMPLETED, _message(said) or "The run is finished.")
-    if end.code == BAD_INPUT or (result == "failed" and said.get("reason") == Reason.BAD_INPUT):
+    if end.code == BAD_INPUT or result == "failed":
         message = _message(said) or "The program refused its input: its last lines say why."
         return Verdict(BAD_INPUT, "failed", _reason(said) or Reason.BAD_INPUT, message)
     if end.code == STOPPED or result == "stopped":
