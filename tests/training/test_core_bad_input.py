@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
+from transformers import BertConfig, GPT2Config, GPT2LMHeadModel
 
 TABULAR = {"recipe": "tabular-classification", "params": {"epochs": 1}}
 TEXT = {"recipe": "text-classification", "params": {"epochs": 1}}
@@ -67,14 +66,14 @@ TABULAR_CASES: list[tuple[str, dict[str, Any], dict[str, str], str]] = [
         "broken value",
         {},
         {"a.csv": lines((12, "10,twenty,0"))},
-        "Column 'y' holds numbers, but line 12 of a.csv has 'twenty' there (1 such rows of 40). Mend the rows, leave the "
-        "column out with dataset.columns.ignore, or name it in tabular.categoricalColumns.",
+        "Column 'y' holds numbers, but line 12 of a.csv has 'twenty' there (1 such rows of 40). Mend the rows, leave "
+        "the column out with dataset.columns.ignore, or name it in tabular.categoricalColumns.",
     ),
     (
         "broken JSON",
         {},
         {"a.jsonl": '{"x": 1, "target": 0}\n{"x": 2, "target": 1\n'},
-        "Line 2 of a.jsonl is not valid JSON (at character 22).",
+        "Line 2 of a.jsonl is not valid JSON (at character 21).",
     ),
     (
         "no object",
@@ -249,35 +248,25 @@ def test_base_model_that_is_damaged(trainer: Callable[..., Any], base: Path, min
     assert result["message"].startswith("The base model's weights can't be loaded: its files are incomplete or damaged")
 
 
-def test_text_that_is_too_long_is_named(trainer: Callable[..., Any], base: Path, minilm: Path) -> None:
-    tiny_bert(base, minilm)
+def test_text_that_is_too_long_is_named(trainer: Callable[..., Any], tiny_bert: Path) -> None:
     rows = lines((5, "one two three four five six seven eight,a"), rows=TEXTS)
     config = {**TEXT, "params": {"epochs": 1, "maxLength": 6, "longText": "Refuse"}}
-    assert trainer(config, {"a.csv": rows}, model=base).here()[1]["message"] == (
-        "The text at line 5 of a.csv has 10 tokens, more than 6: raise maxLength, shorten it, or set longText: Truncate."
+    assert trainer(config, {"a.csv": rows}, model=tiny_bert).here()[1]["message"] == (
+        "The text at line 5 of a.csv has 10 tokens, more than 6: raise maxLength, shorten it, "
+        "or set longText: Truncate."
     )
 
 
-def test_adapter_for_layers_that_are_not_there(trainer: Callable[..., Any], base: Path, minilm: Path) -> None:
-    tiny_bert(base, minilm)
+def test_adapter_for_layers_that_are_not_there(trainer: Callable[..., Any], tiny_bert: Path) -> None:
     config = {**TEXT, "params": {"method": "LoRA", "lora": {"targetModules": ["q_proj"]}}}
-    assert trainer(config, {"a.csv": TEXTS}, model=base).here()[1]["message"] == (
-        "The base model has no layers called q_proj: correct lora.targetModules, or leave it out for every linear layer."
+    assert trainer(config, {"a.csv": TEXTS}, model=tiny_bert).here()[1]["message"] == (
+        "The base model has no layers called q_proj: correct lora.targetModules, or leave it out "
+        "for every linear layer."
     )
 
 
-def test_column_without_text(trainer: Callable[..., Any], base: Path, minilm: Path) -> None:
-    tiny_bert(base, minilm)
+def test_column_without_text(trainer: Callable[..., Any], tiny_bert: Path) -> None:
     frame = pl.DataFrame({"text": ["", "", "", ""], "label": ["a", "b", "a", "b"]})
-    assert trainer(TEXT, {"a.csv": frame.write_csv()}, model=base).here()[1]["message"] == (
+    assert trainer(TEXT, {"a.csv": frame.write_csv()}, model=tiny_bert).here()[1]["message"] == (
         "Column 'text' has no text in any row: check dataset.columns.text."
     )
-
-
-def tiny_bert(folder: Path, minilm: Path) -> None:
-    """A BERT of one layer with MiniLM's tokenizer."""
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        (folder / name).write_bytes((minilm / name).read_bytes())
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertForSequenceClassification(BertConfig(**size)).save_pretrained(folder)
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "bert"

@@ -22,7 +22,10 @@ from modelyard_training.recipes import tabular, tabular_predict
 def predict_alone(model: Path, rows: Path) -> list[dict[str, str]]:
     """What the saved predictor says in an isolated interpreter that can't see our package."""
     check = "import sys, runpy, importlib.util\nassert importlib.util.find_spec('modelyard_training') is None\n"
-    code = f"{check}sys.argv = ['predict.py', {str(rows)!r}]\nrunpy.run_path({str(model / 'predict.py')!r}, run_name='__main__')"
+    start = (
+        f"sys.argv = ['predict.py', {str(rows)!r}]\nrunpy.run_path({str(model / 'predict.py')!r}, run_name='__main__')"
+    )
+    code = check + start
     out = subprocess.run(
         [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=rows.parent
     )

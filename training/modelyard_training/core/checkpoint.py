@@ -268,9 +268,15 @@ def _save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
 @contextlib.contextmanager
 def _one_process() -> Iterator[None]:
     """Every process holds all tensors, so the first one saves for all: that is meant, and no reason for a warning."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            yield
+    except CheckpointException as error:
+        # It is no Exception, and holds what each process met as (error, traceback).
+        raise next(iter(error.failures.values()))[0] from None
 
 
 def _free(folder: Path) -> int:

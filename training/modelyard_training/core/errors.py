@@ -38,10 +38,6 @@ def no_space(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in _NO_SPACE:
             return True
-        # DCP collects what went wrong in each rank: {rank: (exception, traceback)}.
-        failures = getattr(seen, "failures", None)
-        if isinstance(failures, dict) and any(no_space(f[0]) for f in failures.values()):
-            return True
         seen = seen.__cause__ or seen.__context__
     # safetensors reports a failed write by text alone.
     return any(words in str(error) for words in ("No space left", "File too large", "quota exceeded"))
