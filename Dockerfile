@@ -14,7 +14,8 @@ RUN --mount=type=cache,target=/root/.cache \
 
 FROM ${BASE}
 COPY --from=build /opt/modelyard /opt/modelyard
-ENV PATH=/opt/modelyard/bin:$PATH PYTHONPATH=/opt/modelyard/app PYTHONUNBUFFERED=1 HOME=/tmp
+# USER: a pod may run under any uid, also one that the image knows no name of.
+ENV PATH=/opt/modelyard/bin:$PATH PYTHONPATH=/opt/modelyard/app PYTHONUNBUFFERED=1 HOME=/tmp USER=modelyard
 RUN printf '#!/opt/modelyard/bin/python\nimport sys\nfrom modelyard.cli import main\nsys.exit(main())\n' \
     > /opt/modelyard/bin/modelyard && chmod 755 /opt/modelyard/bin/modelyard
 COPY operator/modelyard /opt/modelyard/app/modelyard

@@ -40,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return load(rest)
         case _:
-            from modelyard.cluster.client import package_version
+            from modelyard import __version__
 
-            print(package_version())
+            print(__version__)
             return 0
 
 

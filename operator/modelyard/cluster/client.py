@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import quote, urlencode
@@ -19,6 +18,7 @@ import aiohttp
 from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
 
+from modelyard import __version__
 from modelyard.cluster import errors
 from modelyard.plan import Kind, Obj, Ref
 
@@ -45,14 +45,6 @@ class Observer(Protocol):
         """Counts it."""
 
 
-def package_version() -> str:
-    """The version of this distribution, or `0` in a bare checkout."""
-    try:
-        return version("modelyard")
-    except PackageNotFoundError:
-        return "0"
-
-
 def uses_kubeconfig() -> bool:
     """Whether login goes by a kubeconfig file: KUBECONFIG is set, or this is no pod."""
     return bool(os.environ.get("KUBECONFIG")) or not _IN_CLUSTER_TOKEN.exists()
@@ -76,7 +68,7 @@ async def connect(component: str, pool: int = 64, observer: Observer | None = No
     configuration.connection_pool_maxsize = pool
     configuration.retries = False
     api = kube.ApiClient(configuration)
-    api.user_agent = f"modelyard-{component}/{package_version()}"
+    api.user_agent = f"modelyard-{component}/{__version__}"
     return Client(api, observer)
 
 

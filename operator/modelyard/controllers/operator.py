@@ -20,9 +20,10 @@ from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from modelyard import __version__
 from modelyard.cluster import errors
 from modelyard.cluster.apply import Applier
-from modelyard.cluster.client import Client, LoginError, connect, package_version
+from modelyard.cluster.client import Client, LoginError, connect
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.feed import Feed
 from modelyard.cluster.lease import Lease, LeaseLostError
@@ -267,15 +268,14 @@ class Operator:
 async def run(settings: Settings, controllers: Sequence[Controller[Any]], scope: Scope) -> int:
     """The operator with these controllers; returns the process's exit status."""
     set_up_logging(settings.log_format, settings.log_level)
-    version = package_version()
-    metrics = Metrics(version)
+    metrics = Metrics(__version__)
     try:
         client = await connect("operator", pool=4 * settings.workers, observer=metrics.request)
     except LoginError as error:
         logger.error("%s", error)
         return 1
     where_to = ", ".join(settings.watch_namespaces) or "all namespaces"
-    logger.info("Modelyard operator %s, in %s, for %s.", version, settings.namespace, where_to)
+    logger.info("Modelyard operator %s, in %s, for %s.", __version__, settings.namespace, where_to)
     try:
         return await Operator(settings, client, metrics, controllers, scope).run()
     finally:
