@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
 from modelyard.plan import Obj
 from modelyard.resources.conditions import cut
+from modelyard.resources.times import parse_time
 from modelyard.resources.volumes import Result
 
 MESSAGE_MAX: Final = 512
 EXIT_PERMANENT: Final = 64
 EXIT_RETRY: Final = 75
+UNSCHEDULABLE_SECONDS: Final = 30.0
+"""For so long a pod without a node is nothing worth telling: volumes are bound and nodes are added meanwhile."""
 
 _WORDS: Final = {
     "Unauthorized": "the source refused the credentials",
@@ -66,6 +70,15 @@ class Cause:
     retry: Retry
 
 
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a pod does not begin. Without a reason it may still begin by itself: look again after so many seconds."""
+
+    reason: str | None
+    message: str
+    look_again: float | None = None
+
+
 def failure(pods: Iterable[Obj]) -> Cause:
     """The cause of a failed Job, from what is left of its pods; `Unexpected` if they tell nothing."""
     ended = _last_ended(pods)
@@ -99,21 +112,30 @@ def result(pods: Iterable[Obj]) -> Result | None:
     )
 
 
-def hindrance(pods: Iterable[Obj]) -> tuple[str, str] | None:
-    """Reason and words for a pod that does not begin (no node for it, no image), or None."""
+def hindrance(pods: Iterable[Obj], now: datetime) -> Hindrance | None:
+    """What keeps a pod from beginning: no node for it, no image. None if nothing does, or it may be about to begin."""
     for pod in pods:
         status = pod.get("status") or {}
         for condition in status.get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
-                return "Unschedulable", (
-                    "No node can take the download's pod: too little room, or its volume cannot be provided there; "
-                    "kubectl describe pod says which."
-                )
+                since = condition.get("lastTransitionTime") or pod["metadata"].get("creationTimestamp")
+                waited = (now - parse_time(since)).total_seconds() if since else UNSCHEDULABLE_SECONDS
+                return _unschedulable(waited)
         for container in status.get("containerStatuses") or ():
             waiting = (container.get("state") or {}).get("waiting") or {}
             if (known := _WAITING.get(waiting.get("reason", ""))) is not None:
-                return known[0], _sentence(known[1])
+                return Hindrance(known[0], _sentence(known[1]))
     return None
+
+
+def _unschedulable(waited: float) -> Hindrance:
+    if waited < UNSCHEDULABLE_SECONDS:
+        return Hindrance(None, "", UNSCHEDULABLE_SECONDS - waited)
+    return Hindrance(
+        "Unschedulable",
+        "No node can take the download's pod: too little room, or its volume cannot be provided there; "
+        "kubectl describe pod says which.",
+    )
 
 
 def _last_ended(pods: Iterable[Obj]) -> tuple[Obj, Mapping[str, Any]] | None:

@@ -121,10 +121,14 @@ class NativePlane:
                 older,
                 attempts=number,
             )
-        reason, message = cause.hindrance(pods) or ("Downloading", "The files are being fetched.")
+        hindered = cause.hindrance(pods, now)
+        reason, message = "Downloading", "The files are being fetched."
+        if hindered is not None and hindered.reason is not None:
+            reason, message = hindered.reason, hindered.message
         if number > 1:
             message = f"{message} This is try {number}."
-        return Step(Stage.WORKING, reason, message, older, attempts=number)
+        look_again = hindered.look_again if hindered is not None else None
+        return Step(Stage.WORKING, reason, message, older, requeue_after=look_again, attempts=number)
 
     def _after_failure(
         self,

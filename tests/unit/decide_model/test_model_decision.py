@@ -452,6 +452,9 @@ def test_a_pod_that_no_node_takes_is_told() -> None:
     pod = make_pod("p", phase="Pending", owners=[{"kind": "Job", "name": job.name, "uid": uid, "controller": True}])
     pod["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]
     cluster.world.put(POD, pod)
+    assert cluster.settle() == 0
+    assert cluster.plan(M).requeue_after == 30
+    cluster.world.wait(30)
     cluster.settle()
     assert (cluster.entry()["phase"], cluster.entry()["reason"]) == ("Processing", "Unschedulable")
 
