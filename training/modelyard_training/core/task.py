@@ -63,7 +63,10 @@ class Task(Protocol):
         """The mean loss of a batch (scalar, with gradient), over `model`, which may wrap the task's own."""
 
     def evaluate(self, world: World) -> dict[str, float]:
-        """Metrics on the held-out split, `validationLoss` among them. Every process calls it and gets the same."""
+        """Metrics on the held-out split, `validationLoss` among them. Every process calls it and gets the same.
+
+        Raises `Stopped`, in all processes, when the run is asked to stop.
+        """
 
     def where(self, indices: Indices) -> str:
         """Where the examples of a batch come from, in words for the user."""

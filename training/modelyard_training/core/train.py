@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from modelyard_training.core import checkpoint, determinism, schedule
 from modelyard_training.core.checkpoint import Checkpoints, Snapshot
-from modelyard_training.core.errors import BadInput
+from modelyard_training.core.errors import BadInput, Stopped
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
 from modelyard_training.core.task import Batch, Indices, Task
@@ -160,7 +160,11 @@ class Loop:
                 return False
         self._read_losses()
         self._report("Evaluating")
-        metrics = self._evaluate()
+        try:
+            metrics = self._evaluate()
+        except Stopped:
+            # Every batch of the epoch is done: the next attempt begins with this evaluation.
+            return False
         self._end_epoch(metrics)
         return self._turn(may_save=True)
 

@@ -60,7 +60,7 @@ class TabularTask:
 
     def __init__(self, run: Run, parts: split.Parts, target: str, ignore: list[str]) -> None:
         self._params, self._parts, self._target = run.params, parts, target
-        self._held = parts.held
+        self._stop = run.stop
         self._ignored: list[str] = []
         spec = self._fit(parts.train, set(ignore) | {target, ROW})
         self.spec = spec
@@ -118,7 +118,7 @@ class TabularTask:
             return self.model(numbers, categories).float(), self._held_target[indices]
 
         batches = torch.split(torch.arange(len(self._held_target)), _HELD_BATCH)
-        found, target = metrics.gather_outputs(world, batches, outputs)
+        found, target = metrics.gather_outputs(world, self._stop, batches, outputs)
         if self._parts.classes:
             return metrics.classification(found, target)
         scale = self.spec["targetScale"]

@@ -156,7 +156,7 @@ class TextTask:
             return self.model(**on_device).logits.float(), self._held_target[indices]
 
         found, target = metrics.gather_outputs(
-            world, torch.split(self._held_order, self._params["batchSize"] * 2), outputs
+            world, self._run.stop, torch.split(self._held_order, self._params["batchSize"] * 2), outputs
         )
         if self._parts.classes:
             return metrics.classification(found, target)
