@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from modelyard.collector.access import Access, Identity, UnavailableError
@@ -42,7 +42,6 @@ MOST = 20_000
 _LONGEST_TOKEN = 16 * 1024
 
 OPERATOR_AUDIENCE = f"{GROUP}/collector"
-_LABELS = {"model": LABEL_MODEL, "training": LABEL_TRAINING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +121,7 @@ class Gate:
         if pod is None:
             return POD_NOT_ALLOWED
         if use == "downloads":
-            labels = pod["metadata"].get("labels", {})
-            own = labels.get(LABEL_COMPONENT) == COMPONENT_DOWNLOAD and labels.get(_LABELS[kind]) == key.name
+            own = _downloads_for(kind, key.name, pod["metadata"].get("labels", {}))
             return Grant(identity.pod, identity.pod_uid) if own else POD_NOT_ALLOWED
         training = await self._access.training(key)
         if training is None:
@@ -140,6 +138,12 @@ class Gate:
             return None
         pod = await self._access.pod(Key(key.namespace, identity.pod))
         return pod if pod is not None and pod["metadata"]["uid"] == identity.pod_uid else None
+
+
+def _downloads_for(kind: str, name: str, labels: Mapping[str, str]) -> bool:
+    # Data that Trainings share is fetched for the first that asked: such a pod names no Training, its token does.
+    said = labels.get(LABEL_MODEL) if kind == "model" else labels.get(LABEL_TRAINING, name)
+    return labels.get(LABEL_COMPONENT) == COMPONENT_DOWNLOAD and said == name
 
 
 def _audience(kind: str, key: Key) -> str:

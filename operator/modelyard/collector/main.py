@@ -17,6 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from modelyard.cluster.client import Client, LoginError, connect
+from modelyard.cluster.logs import set_up_logging
 from modelyard.collector.access import Access
 from modelyard.collector.downloads import Downloads
 from modelyard.collector.gate import Gate
@@ -39,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         settings = load_settings(options.settings)
-        logging.basicConfig(
-            level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
+        set_up_logging(settings.log_format, settings.log_level)
         asyncio.run(_serve(settings))
     except (SettingsError, LoginError) as problem:
         print(problem, file=sys.stderr)

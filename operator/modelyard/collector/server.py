@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 
+from modelyard.cluster.logs import where
 from modelyard.collector import problems
 from modelyard.collector.downloads import Downloads
 from modelyard.collector.gate import Gate, Grant
@@ -130,7 +131,7 @@ class Server:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            log.error("a request failed: %s", type(error).__name__)
+            log.error("a request failed: %s at %s", type(error).__name__, where(error))
             return problems.answer(problems.UNEXPECTED)
 
 

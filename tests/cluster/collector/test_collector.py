@@ -256,6 +256,17 @@ def test_downloads(world: World) -> None:
     assert_refused(world.ask("POST", path, token, b"x" * 70_000), 413, "TooLarge")
 
 
+def test_downloads_of_data_that_trainings_share(world: World, run: Running) -> None:
+    _, pod = world.job(f"fetch-data-{run.name}-1", {"app.kubernetes.io/component": "download"})
+    path = f"/v1/namespaces/team-a/trainings/{run.name}/downloads"
+    body = {"version": "dataset", "volume": f"data-{run.name}", "bytes": 1, "totalBytes": None, "seq": 1}
+    assert world.ask("POST", path, world.token(run.audience, pod), body).body == {"accepted": 1}
+    assert_refused(world.ask("POST", path, run.token(), body), 403, "PodNotAllowed")
+    operator = world.token("modelyard.dev/collector", namespace="modelyard-system", account="modelyard-operator")
+    rows = world.ask("GET", "/v1/downloads", operator).body["downloads"]
+    assert [(row["kind"], row["bytes"]) for row in rows if row["name"] == run.name] == [("Training", 1)]
+
+
 def test_a_restart_goes_on_and_writes_what_it_had(world: World, run: Running) -> None:
     token = run.token()
     run.post(token, {"seq": 1, "step": 1, "metrics": {"lr": 0.1}, "epochRow": {"epoch": 1, "metrics": {"acc": 0.1}}})

@@ -97,8 +97,8 @@ def _fit(message: dict[str, Any]) -> bytes:
     summary = message.get("summary", {})
     while len(_encode(message)) > LIMIT and (left := [name for name in _FIRST_OUT if name in summary]):
         _halve(summary, max(left, key=lambda name: len(_encode({"": summary[name]}))))
-    while len(_encode(message)) > LIMIT and (left := [(h, n) for h in (summary, message) for n in h if _long(h[n])]):
-        holder, name = max(left, key=lambda place: len(str(place[0][place[1]])))
+    while len(_encode(message)) > LIMIT and (texts := [(h, n) for h in (summary, message) for n in h if _long(h[n])]):
+        holder, name = max(texts, key=lambda place: len(str(place[0][place[1]])))
         text = str(holder[name])
         holder[name] = text[: len(text) // 2]
     return _encode(message)
