@@ -5,7 +5,7 @@ Labels are bounded: controllers, verbs, kinds, HTTP codes; never a namespace or 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -63,6 +63,12 @@ class Metrics:
             "Age of the oldest reconcile in progress.",
             registry=self.registry,
         ).set_function(longest)
+
+    def watch_store(self, counts: Mapping[str, Callable[[], float]]) -> None:
+        """How many objects of each kind (by plural) the cache holds."""
+        cached = Gauge("modelyard_cache_objects", "Objects in the cache.", ["kind"], registry=self.registry)
+        for kind, count in counts.items():
+            cached.labels(kind).set_function(count)
 
     def request(self, *, seconds: float, code: int, verb: str, kind: str) -> None:
         """A request to the API server."""

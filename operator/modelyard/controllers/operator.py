@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from modelyard import __version__
@@ -74,6 +75,7 @@ class Operator:
         self.facts = Facts(utc_now)
         self.queue: WorkQueue[Item] = WorkQueue(time.monotonic, random.random, metrics)
         metrics.watch_queue(self.queue.depth, self.queue.longest_running)
+        metrics.watch_store({w.kind.plural: partial(self.store.count, w.kind) for w in scope.kinds})
         self.runtime = Runtime(controllers, self.store, self.facts, self.queue, metrics, utc_now)
         identity = f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         lease = settings.lease

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from modelyard.cluster import errors
+from modelyard.cluster.client import matches
+from modelyard.cluster.feed import Feed
+from modelyard.cluster.logs import JsonFormatter, stack, where
+from modelyard.cluster.recorder import event_name
+from modelyard.cluster.watched import default_scope
+from modelyard.controllers.downloads import parse_download, running_downloads
+from modelyard.plan import Event, Ref
+from modelyard.resources.meta import JOB, MODEL
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (404, "NotFound", errors.NotFoundError),
+        (409, "AlreadyExists", errors.AlreadyExistsError),
+        (409, "Conflict", errors.ConflictError),
+        (422, "Invalid", errors.InvalidError),
+        (403, "Forbidden", errors.ForbiddenError),
+        (410, "Expired", errors.ExpiredError),
+        (429, "TooManyRequests", errors.UnavailableError),
+        (503, "", errors.UnavailableError),
+        (418, "Teapot", errors.ApiError),
+    ],
+)
+def test_each_refusal_has_its_type(code: int, reason: str, kind: type[errors.ApiError]) -> None:
+    error = errors.from_status("get x", code, {"reason": reason, "message": "canary"}, {"Retry-After": "3"})
+    assert type(error) is kind
+    assert "canary" not in str(error) + repr(error)
+    assert error.retry_after == (3.0 if kind is errors.UnavailableError else None)
+
+
+def test_a_reason_that_is_no_word_is_not_repeated() -> None:
+    error = errors.from_status("get x", 500, {"reason": "token=canary"}, {"Retry-After": "soon"})
+    assert str(error) == "get x: 500"
+
+
+def test_a_selector_is_matched() -> None:
+    obj = {"metadata": {"labels": {"a": "b"}}}
+    assert matches(None, obj)
+    assert matches("a=b", obj)
+    assert not matches("a=c", obj)
+    assert not matches("a=b", {"metadata": {}})
+
+
+def test_the_scope_covers_ours_of_what_others_make_too() -> None:
+    scope = default_scope(["one"])
+    ours = {"metadata": {"namespace": "one", "labels": {"app.kubernetes.io/managed-by": "modelyard"}}}
+    theirs = {"metadata": {"namespace": "one"}}
+    assert scope.covers(JOB, ours)
+    assert not scope.covers(JOB, theirs)
+    assert scope.covers(MODEL, theirs)
+    assert not scope.covers(MODEL, {"metadata": {"namespace": "two"}})
+
+
+def test_a_state_that_comes_as_if_new_of_a_known_object_is_the_sign_of_a_relist() -> None:
+    seen: list[Any] = []
+    relists: list[bool] = []
+    feed = Feed(default_scope(), lambda *event: seen.append(event), lambda: relists.append(True))
+    obj = {"metadata": {"uid": "u"}}
+    feed.take_in(MODEL, None, obj)
+    feed.take_in(MODEL, "MODIFIED", obj)
+    assert not relists
+    feed.take_in(MODEL, None, obj)
+    assert relists == [True]
+    feed.take_in(MODEL, "DELETED", obj)
+    feed.take_in(MODEL, None, obj)
+    assert relists == [True]
+    feed.forget_all_but(set())
+    feed.take_in(MODEL, None, obj)
+    assert relists == [True]
+    assert len(seen) == 6
+
+
+def test_the_same_event_has_the_same_name() -> None:
+    event = Event(Ref(MODEL, "ns", "m" * 253), "uid", "Ready", "All is well.")
+    assert event_name(event) == event_name(event)
+    assert event_name(event) != event_name(Event(event.ref, "uid", "Ready", "All is not well."))
+    assert len(event_name(event)) <= 253
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    return {
+        "namespace": "ns",
+        "volume": "mdl-m-v1",
+        "pod": "p",
+        "bytes": 5,
+        "totalBytes": 10,
+        "reportedAt": "2026-11-21T01:02:03Z",
+        **changes,
+    }
+
+
+def test_a_report_of_a_download_is_read() -> None:
+    parsed = parse_download(report(etaSeconds=2.5))
+    assert parsed is not None
+    place, fact = parsed
+    assert place == ("ns", "mdl-m-v1")
+    assert (fact.bytes, fact.total_bytes, fact.files, fact.eta_seconds) == (5, 10, None, 2.5)
+    assert fact.reported_at == datetime(2026, 11, 21, 1, 2, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["text", report(bytes="5"), report(bytes=-1), report(bytes=True), report(volume=None), report(reportedAt="now")],
+)
+def test_a_report_that_is_not_as_it_should_be_is_left_out(wrong: Any) -> None:
+    assert parse_download(wrong) is None
+
+
+def test_only_download_jobs_that_are_not_over_count_as_running() -> None:
+    labels = {"app.kubernetes.io/component": "download"}
+    job = {"metadata": {"labels": labels}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    assert list(running_downloads({"metadata": {"labels": labels}})) == ["yes"]
+    assert list(running_downloads(job)) == []
+    assert list(running_downloads({"metadata": {"labels": {}}})) == []
+
+
+def test_an_exception_is_logged_by_place_not_by_text() -> None:
+    text = "canary"
+    with pytest.raises(ValueError, match=text) as caught:
+        raise ValueError(text)
+    assert where(caught.value).startswith("test_cluster_small_parts.py:")
+    assert text not in stack(caught.value)
+
+
+def test_json_logs_are_one_line_each() -> None:
+    record = logging.LogRecord("modelyard.x", logging.INFO, "f", 1, "two\n%s", ("lines",), None)
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "two\nlines"
