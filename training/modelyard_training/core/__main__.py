@@ -16,6 +16,9 @@ def main() -> int:
     # Weights come from a mounted volume; a library that asks a hub instead would wait for a network that is not there.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # The log is for people who look for a fault: no progress bars, no notes on a head that is new on purpose.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     from modelyard_training.core import run
 

@@ -137,7 +137,7 @@ def _numbers(table: Table, target: str) -> NDArray[np.float64]:
         raise BadInput(
             f"Column '{target}' does not hold numbers: a regression needs one. Use the classification recipe."
         )
-    numbers = values.cast(pl.Float64).to_numpy()
+    numbers = values.cast(pl.Float64).to_numpy(writable=True)
     broken = np.flatnonzero(~np.isfinite(numbers))
     if len(broken):
         at = int(broken[0])
