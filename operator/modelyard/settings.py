@@ -65,12 +65,6 @@ class Storage(Section):
     default_storage_class: str | None = None
 
 
-class Sharing(Section):
-    """What a namespace must carry to be shared with: `key=value`."""
-
-    require_namespace_label: str = "modelyard.dev/accept-shares=true"
-
-
 class Reads(Section):
     """How often a Secret or another object outside the watches is read again by name."""
 
@@ -139,7 +133,6 @@ class TrainingDefaults(Section):
     default_output_size: str = "10Gi"
     default_cpu: str = "1"
     default_memory: str = "2Gi"
-    data_ttl_seconds: Seconds = 3600
 
 
 class Settings(BaseSettings):
@@ -161,7 +154,6 @@ class Settings(BaseSettings):
     images: Images = Images()
     pod_security: PodSecurity = PodSecurity()
     storage: Storage = Storage()
-    sharing: Sharing = Sharing()
     secrets: Reads = Reads()
     collector: Collector = Collector()
     certificates: Certificates = Certificates()
