@@ -77,5 +77,7 @@ def test_config_from_the_environment() -> None:
         '{"recipe":"text-classification","params":{"epochs":2},"dataset":{"path":"a.csv","columns":{"label":"y"}},'
         '"checkpoint":{"everySteps":5},"determinism":"Bitwise","model":{"path":"m","kind":"Full"}}'
     )
-    assert config.determinism == "Bitwise" and config.checkpoint is not None and config.checkpoint.every_steps == 5
+    assert config.determinism == "Bitwise"
+    assert config.checkpoint is not None
+    assert config.checkpoint.every_steps == 5
     assert isinstance(config.block(), TextParams)
