@@ -37,7 +37,15 @@ def main() -> None:
         page=args.page_entries,
     )
     log = logging.getLogger("access") if args.access_log else None
-    web.run_app(hub.app, host=args.host, port=args.port, print=None, access_log=log, access_log_format="%r %s %b")
+    web.run_app(
+        hub.app,
+        host=args.host,
+        port=args.port,
+        print=None,
+        shutdown_timeout=1,
+        access_log=log,
+        access_log_format="%r %s %b",
+    )
 
 
 if __name__ == "__main__":

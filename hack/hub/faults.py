@@ -1,7 +1,8 @@
 """Faults to order, and a count of what really went out: for tests, behind `--control`.
 
 A rule applies to requests whose path matches, so many times; the first that matches is used. What a rule can do is
-answer with a status and headers, cut the connection after so many bytes of the body, flip a byte, and slow down.
+answer with a status and headers, cut the connection after so many bytes of the body, flip a byte, keep the length to
+itself, and slow down.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ class Rule:
     flip_at: int | None = None
     bytes_per_second: int | None = None
     ignore_range: bool = False
+    no_length: bool = False
 
 
 @dataclass
 class Count:
     """What one path got: requests by method, bytes of bodies, ranges asked for, and whether a credential came along."""
 
-    requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    requests: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     ranges: list[str] = field(default_factory=list)
     credentials: int = 0
@@ -53,7 +55,7 @@ class Faults:
     def take(self, request: web.Request) -> Rule | None:
         """The rule for this request, used up by one; counts the request."""
         count = self._counts[request.path]
-        count.requests[request.method] += 1
+        count.requests[request.method] = count.requests.get(request.method, 0) + 1
         count.credentials += "Authorization" in request.headers
         if "Range" in request.headers:
             count.ranges.append(request.headers["Range"])
@@ -93,7 +95,8 @@ async def send(
     rule: Rule | None,
 ) -> web.StreamResponse:
     """Sends the bytes [start, end) of a file, as the rule wants them spoilt."""
-    response.content_length = end - start
+    if rule is None or not rule.no_length:
+        response.content_length = end - start
     await response.prepare(request)
     if request.method == "HEAD":
         return response
@@ -112,9 +115,11 @@ async def send(
                     await response.write(chunk[: rule.cut_after - sent])
                     faults.sent(request, rule.cut_after - sent)
                     await asyncio.sleep(0.05)  # what was written gets out before the connection ends
-                    if request.transport is not None:
-                        request.transport.close()
-                    return response
+                    chunk = b""
+            if not chunk:  # ordered, or the file got shorter: the client must see that the answer is not whole
+                if request.transport is not None:
+                    request.transport.close()
+                return response
             await response.write(chunk)
             faults.sent(request, len(chunk))
             sent += len(chunk)

@@ -94,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     credential = os.environ.get(args.credential_env, "") if args.credential_env else ""
     files = Files(args.root, credential=credential, control=args.control, etags=not args.no_etags)
-    web.run_app(files.app, host=args.host, port=args.port, print=None, access_log=None)
+    web.run_app(files.app, host=args.host, port=args.port, print=None, shutdown_timeout=1, access_log=None)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Publisher:
         if intent is not None:
             with disk.writing(self._root, None):
                 self._complete(intent)
+                self._next.unlink(missing_ok=True)  # from here on the staged tree may change
         manifest = Manifest.read(self._manifest)
         return manifest if manifest is not None and manifest.intact(self._root) else None
 

@@ -49,7 +49,7 @@ class Http:
         self._sha256 = request.options.get("sha256", "").lower()
         if self._sha256 and _SHA256.fullmatch(self._sha256) is None:
             raise bad_input("Option sha256 must be 64 hexadecimal digits.")
-        self._url = request.uri
+        self._url = parts._replace(path=parts.path or "/").geturl()
         self._patterns = Patterns.of(request.options)
         self._transport = Transport(credentials=_authorization(credentials), trusted=self._url)
 

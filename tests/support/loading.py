@@ -1,0 +1,170 @@
+"""The loader as the kubelet starts it, a process with its arguments, against real servers on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join(str(ROOT / part) for part in ("operator", "training", "hack", "tests"))
+TOKEN = "hf_canary_7f3a9c51"
+
+
+class Server:
+    """A server process of `hub` with its control door open."""
+
+    def __init__(self, module: str, *args: str | Path, **environment: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", module, "--port", str(self.port), "--control", *map(str, args)]
+        self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PATHS, **environment})
+        until(lambda: self._process.poll() is not None or self._answers(), "the server's first answer")
+
+    def order(self, *rules: Mapping[str, Any]) -> None:
+        """Puts these faults in force and starts the counts anew."""
+        body = json.dumps(rules).encode()
+        request = urllib.request.Request(f"{self.url}/_control", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request).close()
+
+    def counts(self) -> dict[str, dict[str, Any]]:
+        """By path: requests by method, bytes, ranges, credentials."""
+        with urllib.request.urlopen(f"{self.url}/_control") as answer:
+            counts: dict[str, dict[str, Any]] = json.load(answer)
+        return counts
+
+    def sent(self) -> int:
+        """Bytes of files that went out since the last `order`."""
+        return sum(count["bytes"] for count in self.counts().values())
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/_control").close()
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a loader ended. `peak` is its largest resident set, in bytes."""
+
+    code: int
+    output: str
+    said: dict[str, Any]
+    peak: int
+
+
+class Loader:
+    """Runs loaders into one volume, with one Secret."""
+
+    def __init__(self, folder: Path) -> None:
+        self.volume = folder / "volume"
+        self.data = self.volume / "data"
+        self.log = folder / "termination-log"
+        self.secrets = folder / "secrets"
+        self._output = folder / "output"
+        self._peak = folder / "peak"
+        self.volume.mkdir()
+        self.secrets.mkdir()
+        self.environment: dict[str, str] = {}
+        self.prefix: Sequence[str] = ()
+
+    def secret(self, **values: str) -> None:
+        """Fills the mounted Secret: one file a key; `_` in a name stands for `-`."""
+        for key, value in values.items():
+            (self.secrets / key.replace("_", "-")).write_text(value + "\n")
+
+    def start(
+        self, kind: str, uri: str, *arguments: str, mount_path: str = "/data", **options: str
+    ) -> subprocess.Popen[bytes]:
+        """Starts one, its output going to a file."""
+        for path in (self.log, self._peak):
+            path.write_bytes(b"")
+            path.chmod(0o666)  # the loader may run as another user
+        command = [
+            *self.prefix,
+            *(sys.executable, "-m", "support.measured", str(self._peak), kind, uri),
+            *(f"--options={key}={value}" for key, value in options.items()),
+            *(f"--mount-path={mount_path}", f"--mount-root={self.volume}", "--mount-mode=0755"),
+            *(f"--mount-uid={os.getuid()}", f"--mount-gid={os.getgid()}", f"--mount-secrets={self.secrets}"),
+            *("--retry-seconds=20", *arguments),
+        ]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": PATHS,
+            "MODELYARD_TERMINATION_LOG": str(self.log),
+            "HOME": str(self.log.parent / "home"),
+            **self.environment,
+        }
+        with open(self._output, "wb") as output:
+            return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> Run:
+        """Waits for its end."""
+        code = process.wait()
+        text = self.log.read_text()
+        peak = int(self._peak.read_text() or 0)
+        return Run(code, self._output.read_text(), json.loads(text) if text else {}, peak)
+
+    def run(self, kind: str, uri: str, *arguments: str, mount_path: str = "/data", **options: str) -> Run:
+        """Starts one and waits for its end."""
+        return self.wait(self.start(kind, uri, *arguments, mount_path=mount_path, **options))
+
+    def kill_at(self, process: subprocess.Popen[bytes], staged_bytes: int) -> None:
+        """Kills it as soon as so many bytes are staged."""
+        until(lambda: process.poll() is not None or self.staged() >= staged_bytes, f"{staged_bytes} bytes")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def staged(self) -> int:
+        """Bytes in the staging folders, as far as they can be seen while files come and go."""
+        total = 0
+        for folder, _, names in os.walk(self.volume / ".modelyard"):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_size
+                except FileNotFoundError:
+                    continue
+        return total
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """The sha256 of each file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and ".modelyard" not in path.parts
+    }
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The same for contents."""
+    return {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    """Waits for a condition; a deadline only keeps a broken test from hanging."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)
