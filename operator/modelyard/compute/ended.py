@@ -88,6 +88,14 @@ def terminated(pod: Obj) -> Mapping[str, Any] | None:
     return None
 
 
+def disrupted(pod: Obj) -> Cause | None:
+    """Why the cluster stops the pod, if it does."""
+    condition = find(pod.get("status", {}).get("conditions", ()), "DisruptionTarget")
+    if condition is None or condition.get("status") != "True":
+        return None
+    return _DISRUPTIONS.get(str(condition.get("reason")), _DISRUPTED)
+
+
 def is_over(pod: Obj) -> bool:
     """Whether the pod has ended for good."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
@@ -102,9 +110,8 @@ def _of_pod(pod: Obj) -> Outcome:
         return Outcome("Done", words or Cause("Completed", "Training is complete."), 0, report)
     if code == BAD_INPUT:
         return Outcome("BadInput", words or Cause("BadInput", "The trainer refused its input."), code, report)
-    disruption = find(status.get("conditions", ()), "DisruptionTarget")
-    if disruption is not None and disruption.get("status") == "True":
-        return Outcome("Infrastructure", _DISRUPTIONS.get(str(disruption.get("reason")), _DISRUPTED), code, report)
+    if (disruption := disrupted(pod)) is not None:
+        return Outcome("Infrastructure", disruption, code, report)
     if (by_node := _by_node(str(status.get("reason", "")))) is not None:
         return Outcome("Infrastructure", by_node, code, report)
     if code == STOPPED:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from modelyard.compute import waiting
-from modelyard.compute.ended import CONTAINER, is_over, job_condition, outcome, terminated
+from modelyard.compute.ended import CONTAINER, disrupted, is_over, job_condition, outcome, terminated
 from modelyard.compute.observed import Attempt, Cause, State
 from modelyard.plan import Obj
 from modelyard.resources.conditions import find, is_true
@@ -50,7 +50,7 @@ def _state(job: Obj, pods: Sequence[Obj]) -> tuple[State, Cause | None]:
     for pod in pods:
         if _started(pod) is None:
             return "Provisioning", waiting.starting(pod)
-    return "Running", None
+    return "Running", next((cause for pod in pods if (cause := disrupted(pod)) is not None), None)
 
 
 def _placement(pods: Sequence[Obj]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Attempt:
     `live`: something of it may still run or hold resources, so no other attempt may start. `deleting`: it was told to
     stop. Times: `created` of the Job, `admitted` when it left its queue, `placed` when nodes were given to it,
     `running` when the trainer started, `released` when the trainer ended. `waiting` says what a Queued or Provisioning
-    attempt waits for.
+    attempt waits for, and why the cluster is about to stop a Running one.
     """
 
     number: int

@@ -28,6 +28,9 @@ RETRIES: Final = {"Infrastructure": 10, "Error": 1}
 
 BACKOFF_SECONDS: Final = {"Infrastructure": 5, "Error": 10}
 BACKOFF_MAX_SECONDS: Final = 300
+DISRUPTIONS: Final = frozenset({"Preempted", "Evicted", "NodeLost"})
+"""Reasons that a running attempt shows when the cluster is about to stop it."""
+
 _COUNTERS: Final = {"Infrastructure": "infrastructure", "Error": "error"}
 
 
@@ -105,13 +108,16 @@ def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
             draft.look_again_at(moment)
     if count:
         draft.look_again_at(parse_time(charges(draft)["asOf"]) + timedelta(seconds=cost.LIVE_SECONDS))
+    waiting = attempt.waiting
+    if attempt.state == "Running" and waiting is not None:
+        phases.committed(draft, "Running", waiting.reason, waiting.message, handed_over=True)
+        return
     if attempt.state == "Running":
         where = f" on {', '.join(attempt.nodes[:3])}" if attempt.nodes else ""
         warning = f" {crossed.message}" if crossed is not None else ""
         reason = crossed.reason if crossed is not None else "Running"
         phases.committed(draft, "Running", reason, f"Attempt {number} runs{where}.{warning}", handed_over=True)
         return
-    waiting = attempt.waiting
     assert waiting is not None, "an attempt that does not run yet says what it waits for"
     phases.committed(draft, attempt.state, waiting.reason, waiting.message, handed_over=True)
 
@@ -139,7 +145,11 @@ def _ended(ctx: Context, draft: Draft, attempt: Attempt) -> None:
         record(ctx, draft, attempt, entry)
         _succeed(ctx, draft, outcome)
         return
-    entry = new_entry(ctx, draft, attempt, outcome.result, outcome.cause.reason, outcome.cause.message)
+    reason, message = outcome.cause.reason, outcome.cause.message
+    if reason == "Disrupted" and draft.old.get("reason") in DISRUPTIONS:
+        # The pod is gone and the Job does not say why; the pod did, while it was there.
+        reason, message = str(draft.old["reason"]), str(draft.old["message"])
+    entry = new_entry(ctx, draft, attempt, outcome.result, reason, message)
     _over(ctx, draft, attempt, entry)
 
 
