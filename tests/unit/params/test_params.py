@@ -29,7 +29,8 @@ def test_schema_is_structural_bounded_and_documented(cls: type[Params]) -> None:
         if prop.get("type") == "string":
             assert "enum" in prop or "maxLength" in prop, name
         if prop.get("type") == "array":
-            assert "maxItems" in prop and ("maxLength" in prop["items"] or "maximum" in prop["items"]), name
+            assert "maxItems" in prop, name
+            assert {"maxLength", "maximum"} & set(prop["items"]), name
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
