@@ -61,7 +61,8 @@ class Kube:
         """Any request; `Refused` unless it succeeds."""
         headers = {"Content-Type": content_type}
         answer = self._http.request(method, path, json=body, headers=headers)
-        content: Obj = answer.json() if answer.content else {}
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        content: Obj = answer.json() if is_json and answer.content else {"message": answer.text[:200]}
         if not answer.is_success:
             raise Refused(answer.status_code, content)
         return content
