@@ -22,7 +22,7 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
     meta, condition = job["metadata"], job_condition(job)
     deleting = "deletionTimestamp" in meta
     ended = condition is not None or (deleting and bool(pods) and not running_pods)
-    state, reason = ("Ended", None) if ended else _state(job, running_pods)
+    state, reason = ("Ended", None) if ended else _state(job, pods)
     return Attempt(
         number,
         state=state,
@@ -44,13 +44,17 @@ def _state(job: Obj, pods: Sequence[Obj]) -> tuple[State, Cause | None]:
         return "Queued", Cause("WaitingForQueue", f"Waiting for queue {queue} to admit the run.")
     if not pods:
         return "Queued", Cause("WaitingForPod", "The Job is made; waiting for its pod.")
+    stopping = next((cause for pod in pods if (cause := disrupted(pod)) is not None), None)
+    pods = [p for p in pods if not is_over(p)]
+    if not pods:
+        return "Running", stopping or Cause("Ending", "The trainer has ended; its Job is about to say how.")
     for pod in pods:
         if not is_true(pod.get("status", {}).get("conditions", ()), "PodScheduled"):
             return "Queued", waiting.unscheduled(pod)
     for pod in pods:
         if _started(pod) is None:
             return "Provisioning", waiting.starting(pod)
-    return "Running", next((cause for pod in pods if (cause := disrupted(pod)) is not None), None)
+    return "Running", stopping
 
 
 def _placement(pods: Sequence[Obj]) -> dict[str, Any]:

@@ -81,7 +81,10 @@ def _absent(ctx: Context, draft: Draft, attempt: Attempt) -> None:
 
 def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     """A Job that is there and not over."""
-    newly_placed = attempt.nodes and not (draft.status.get("placement") or {}).get("nodes")
+    was_placed = bool((draft.status.get("placement") or {}).get("nodes"))
+    if was_placed and not attempt.nodes:
+        return  # its pod is gone, and its Job is about to say so
+    newly_placed = attempt.nodes and not was_placed
     _place(draft, attempt)
     money = _budget(ctx, draft)
     count = cost.gpus(ctx.spec) > 0 and attempt.placed is not None

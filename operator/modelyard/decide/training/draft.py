@@ -27,7 +27,6 @@ _EVENTFUL: Final[dict[str, Literal["Normal", "Warning"]]] = {
     "Retrying": "Warning",
     "Failed": "Warning",
 }
-_KEPT: Final = ("Validated", "DataReady", "Running", "Succeeded", "Suspended", "Saved", "CleanedUp")
 
 
 class Draft:
@@ -40,9 +39,8 @@ class Draft:
         self.status: dict[str, Any] = _own(self.old)
         self.status["observedGeneration"] = generation_of(training)
         self.conditions = ConditionSet(self.old.get("conditions"), now=now, generation=generation_of(training))
-        for type in _KEPT:
-            if (old := find(self.old.get("conditions") or (), type)) is not None:
-                self.conditions.set(type, old["status"], old["reason"], old.get("message", ""))
+        for old in self.old.get("conditions") or ():
+            self.conditions.set(old["type"], old["status"], old["reason"], old.get("message", ""))
         self._actions: list[Action] = []
         self._requeue: float | None = None
 
