@@ -19,8 +19,8 @@ from support.cluster import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FAST_LEASE = {"durationSeconds": 3, "renewDeadlineSeconds": 2, "retrySeconds": 0.3}
-"""Short times, so that a hand-over takes seconds."""
+FAST_LEASE = {"durationSeconds": 6, "renewDeadlineSeconds": 5, "retrySeconds": 0.5}
+"""Short times, so that a hand-over takes seconds, but not so short that a busy machine loses leases."""
 
 
 class OperatorProcess:

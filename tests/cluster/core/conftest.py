@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from localcluster import ControlPlane
-from support.cluster import Kube, control_plane, kube, namespace
+from support.cluster import Kube, control_plane, kube, namespace, new_namespace
 from support.operator import OperatorProcess
 
 __all__ = ["control_plane", "kube", "namespace"]
@@ -28,3 +28,16 @@ def copier(control_plane: ControlPlane, kube: Kube, namespace: str, tmp_path: Pa
             return stack.enter_context(process)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def shared(
+    control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    """One leading operator with the small controller, for all namespaces: for tests that do not end it."""
+    settings = {"namespace": new_namespace(kube, "shared"), "secrets": {"periodSeconds": 1}}
+    folder = tmp_path_factory.mktemp("shared")
+    command = ("-m", "support.copier")
+    with OperatorProcess(control_plane.kubeconfig, folder, settings, command=command) as process:
+        process.wait_until_leading()
+        yield process

@@ -15,6 +15,7 @@ from support.operator import OperatorProcess
 
 Obj = dict[str, Any]
 StartCopier = Callable[..., OperatorProcess]
+FAILED = 'modelyard_reconcile_total{controller="ConfigMap",result="error"}'
 
 
 def root(namespace: str, name: str, **data: str) -> Obj:
@@ -41,10 +42,8 @@ def set_data(kube: Kube, namespace: str, name: str, **data: str | None) -> None:
 
 
 def test_a_root_gets_what_it_asks_for_and_then_nothing_is_written(
-    kube: Kube, namespace: str, copier: StartCopier, control_plane: ControlPlane
+    kube: Kube, namespace: str, shared: OperatorProcess, control_plane: ControlPlane
 ) -> None:
-    operator = copier()
-    operator.wait_until_leading()
     assert control_plane.audit_log
     audit = Audit(control_plane.audit_log)
     kube.create(root(namespace, "a", children="2"), CONFIGMAP)
@@ -55,15 +54,15 @@ def test_a_root_gets_what_it_asks_for_and_then_nothing_is_written(
     set_data(kube, namespace, "a", children="1")
     wait_for_state(kube, namespace, "a", "Ready:1")
     wait_for(lambda: children(kube, namespace, "a") == ["a-0"], "a-1 to go")
-    before = operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}')
-    wait_for(lambda: operator.metric("modelyard_workqueue_depth") == 0, "the queue to be empty")
+    before = shared.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}')
+    wait_for(lambda: shared.metric("modelyard_workqueue_depth") == 0, "the queue to be empty")
     writes = audit.writes(namespace=namespace)
     assert writes["create", "configmaps"] == 2
     assert writes["delete", "configmaps"] == 1
     silence = Audit(control_plane.audit_log)
     kube.merge(CONFIGMAP, namespace, "a", {"metadata": {"annotations": {"by": "a stranger"}}})
     wait_for(
-        lambda: operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}') > before,
+        lambda: shared.metric('modelyard_reconcile_total{controller="ConfigMap",result="success"}') > before,
         "the root to be looked at again",
     )
     kube.delete(CONFIGMAP, namespace, "a")
@@ -71,10 +70,9 @@ def test_a_root_gets_what_it_asks_for_and_then_nothing_is_written(
     assert not silence.writes(namespace=namespace)
 
 
-def test_a_stranger_with_the_name_is_never_touched(kube: Kube, namespace: str, copier: StartCopier) -> None:
+def test_a_stranger_with_the_name_is_never_touched(kube: Kube, namespace: str, shared: OperatorProcess) -> None:
     stranger = {"metadata": {"name": "b-0", "namespace": namespace}, "data": {"whose": "mine"}}
     kube.create(stranger, CONFIGMAP)
-    copier().wait_until_leading()
     kube.create(root(namespace, "b", children="1"), CONFIGMAP)
     wait_for_state(kube, namespace, "b", "NameTaken:b-0")
     found = kube.get(CONFIGMAP, namespace, "b-0")
@@ -83,18 +81,17 @@ def test_a_stranger_with_the_name_is_never_touched(kube: Kube, namespace: str, c
 
 
 def test_one_bad_object_stops_nobody_and_its_text_is_not_logged(
-    kube: Kube, namespace: str, copier: StartCopier
+    kube: Kube, namespace: str, shared: OperatorProcess
 ) -> None:
-    operator = copier()
-    operator.wait_until_leading()
+    failed = shared.metric(FAILED)
     kube.create(root(namespace, "bad", boom="canary-1234"), CONFIGMAP)
     wait_for(
-        lambda: operator.metric('modelyard_reconcile_total{controller="ConfigMap",result="error"}') >= 2,
+        lambda: shared.metric(FAILED) >= failed + 2,
         "the bad root to fail twice",
     )
     kube.create(root(namespace, "good", children="1"), CONFIGMAP)
     wait_for_state(kube, namespace, "good", "Ready:1")
-    log = operator.log.read_text()
+    log = shared.log.read_text()
     assert f"ConfigMap {namespace}/bad could not be decided" in log
     assert "ValueError at copier.py" in log
     assert "canary" not in log
@@ -103,11 +100,10 @@ def test_one_bad_object_stops_nobody_and_its_text_is_not_logged(
 
 
 def test_a_secret_that_changes_is_noticed_without_list_or_watch(
-    kube: Kube, namespace: str, copier: StartCopier, control_plane: ControlPlane
+    kube: Kube, namespace: str, shared: OperatorProcess, control_plane: ControlPlane
 ) -> None:
     assert control_plane.audit_log
     audit = Audit(control_plane.audit_log)
-    copier(secrets={"periodSeconds": 1}).wait_until_leading()
     kube.create(root(namespace, "c", secret="key"), CONFIGMAP)
     wait_for_state(kube, namespace, "c", "Ready:0:NoSecret")
     kube.create({"metadata": {"name": "key", "namespace": namespace}, "stringData": {"token": "x", "no": ""}}, SECRET)
@@ -117,8 +113,7 @@ def test_a_secret_that_changes_is_noticed_without_list_or_watch(
     assert {r.verb for r in audit.requests(namespace=namespace) if r.resource == "secrets"} == {"get"}
 
 
-def test_events_are_counted_not_multiplied(kube: Kube, namespace: str, copier: StartCopier) -> None:
-    copier().wait_until_leading()
+def test_events_are_counted_not_multiplied(kube: Kube, namespace: str, shared: OperatorProcess) -> None:
     kube.create(root(namespace, "d"), CONFIGMAP)
     for _ in range(2):
         wait_for_state(kube, namespace, "d", "Ready:0")
@@ -133,8 +128,7 @@ def test_events_are_counted_not_multiplied(kube: Kube, namespace: str, copier: S
     assert found["message"] == "Ready:0"
 
 
-def test_the_guard_comes_and_goes(kube: Kube, namespace: str, copier: StartCopier) -> None:
-    copier().wait_until_leading()
+def test_the_guard_comes_and_goes(kube: Kube, namespace: str, shared: OperatorProcess) -> None:
     kube.create(root(namespace, "e", finalizer="yes"), CONFIGMAP)
     wait_for_state(kube, namespace, "e", "Ready:0")
     assert kube.get(CONFIGMAP, namespace, "e")["metadata"]["finalizers"] == [FINALIZER]
