@@ -1,7 +1,7 @@
 """What an installation can set: one YAML file, and environment variables over it.
 
-Read once at start by operator and collector, frozen from then on. A key that does not exist is an error that names the
-ones that do, because a typo that is ignored is found weeks later. Keys are camelCase in the file
+Read once at start by operator, collector and status API, frozen from then on. A key that does not exist is an error
+that names the ones that do, because a typo that is ignored is found weeks later. Keys are camelCase in the file
 (`collector.tlsSecret`); in the environment `MODELYARD_` and `__` between levels, in capitals
 (`MODELYARD_COLLECTOR__TLSSECRET`, `MODELYARD_WATCHNAMESPACES='["a","b"]'`).
 
@@ -91,6 +91,36 @@ class Collector(Section):
     poll_seconds: Seconds = 2
 
 
+class ApiLimits(Section):
+    """What one caller of the status API may take. Requests over it are answered 429."""
+
+    requests_per_second: Annotated[float, Field(gt=0)] = 20
+    burst: Annotated[int, Field(ge=1)] = 100
+    streams: Annotated[int, Field(ge=1)] = 20
+    total_streams: Annotated[int, Field(ge=1)] = 5000
+    request_seconds: Seconds = 30
+    body_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+
+
+class Api(Section):
+    """The status API. Without `tlsDir` (tls.crt, tls.key) it speaks plain HTTP.
+
+    `authentication: none` shows everything to everybody, and is possible on a loopback address alone. `audiences`: what
+    tokens must be meant for; empty: the cluster's API server itself. `logs` offers the ends of pods' logs.
+    """
+
+    host: str = "0.0.0.0"
+    port: Port = 8080
+    metrics_port: Port = 9090
+    tls_dir: Path | None = None
+    authentication: Literal["token", "none"] = "token"
+    audiences: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    logs: bool = False
+    stream_window_seconds: Seconds = 0.2
+    limits: ApiLimits = ApiLimits()
+
+
 class Certificates(Section):
     """Lifetimes of the certificates in the operator's own namespace. A leaf is renewed at two thirds of its life."""
 
@@ -156,6 +186,7 @@ class Settings(BaseSettings):
     storage: Storage = Storage()
     secrets: Reads = Reads()
     collector: Collector = Collector()
+    api: Api = Api()
     certificates: Certificates = Certificates()
     lease: Lease = Lease()
     download: Download = Download()

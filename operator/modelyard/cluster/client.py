@@ -88,10 +88,14 @@ class Client:
         return await self._send("GET", "get", ref.kind, _path(ref.kind, ref.namespace, ref.name))
 
     async def pages(
-        self, kind: Kind, namespace: str | None = None, selector: str | None = None
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
     ) -> AsyncIterator[tuple[Sequence[Dict], int]]:
-        """A consistent list in pages, each with the list's resourceVersion. Items say their kind, as in a watch."""
-        query = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}
+        """A consistent list in pages, each with the list's resourceVersion. Items say their kind, as in a watch.
+
+        `selector` is about labels, `fields` about fields, both as the API server writes them.
+        """
+        chosen = {"labelSelector": selector, "fieldSelector": fields}
+        query = {"limit": str(_PAGE), **{name: value for name, value in chosen.items() if value}}
         while True:
             answer = await self._send("GET", "list", kind, _path(kind, namespace), query)
             items: list[Dict] = answer.get("items") or []
@@ -153,6 +157,12 @@ class Client:
         verb = "apply" if content_type == APPLY else "patch"
         return await self._send("PATCH", verb, ref.kind, path, query, body, content_type)
 
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, most_bytes: int) -> bytes:
+        """The end of a container's log; InvalidError if there is none yet."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most_bytes)}
+        kind = Kind("v1", "Pod", "pods")
+        return await self._request("GET", "log", kind, f"{_path(kind, namespace, pod)}/log", query)
+
     async def _send(
         self,
         method: str,
@@ -163,8 +173,24 @@ class Client:
         body: Any = None,
         content_type: str = "application/json",
     ) -> Dict:
+        answer = _decode(await self._request(method, verb, kind, path, query, body, content_type))
+        if not isinstance(answer, dict):
+            raise errors.UnavailableError(f"{verb} {path}: the answer is no JSON object", 200)
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        verb: str,
+        kind: Kind,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> bytes:
         what = f"{verb} {path}"
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": self._api.user_agent}
+        accept = "application/json" if verb != "log" else "*/*"
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": self._api.user_agent}
         url = self._api.configuration.host + path + ("?" + urlencode(query) if query else "")
         started, code = time.monotonic(), 0
         try:
@@ -179,12 +205,9 @@ class Client:
         finally:
             if self._observer:
                 self._observer(seconds=time.monotonic() - started, code=code, verb=verb, kind=kind.plural)
-        answer = _decode(raw)
         if not 200 <= code < 300:
-            raise errors.from_status(what, code, answer, response.headers)
-        if not isinstance(answer, dict):
-            raise errors.UnavailableError(f"{what}: the answer is no JSON object", code)
-        return answer
+            raise errors.from_status(what, code, _decode(raw), response.headers)
+        return bytes(raw)
 
 
 def matches(selector: str | None, obj: Obj) -> bool:

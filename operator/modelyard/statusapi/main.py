@@ -1,0 +1,313 @@
+"""`modelyard api --settings FILE`: caches, then servers; and everything ends together.
+
+The API on one port, probes and Prometheus on another. It listens at once and is ready when the first complete lists are
+in. Crash-only: if the watch breaks for good the process ends, and a restart begins a new epoch of the stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Coroutine, Iterator, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from modelyard import __version__
+from modelyard.cluster import errors
+from modelyard.cluster.client import Client, LoginError, connect
+from modelyard.cluster.feed import Feed
+from modelyard.cluster.logs import set_up_logging, where
+from modelyard.cluster.resync import Resync
+from modelyard.cluster.store import Change, Store
+from modelyard.cluster.watched import Scope, Watched
+from modelyard.plan import Kind
+from modelyard.resources.meta import DATASET, MODEL, NAMESPACE
+from modelyard.settings import Api, Settings, SettingsError, load_settings
+from modelyard.statusapi.access import Access, Rights, Unguarded
+from modelyard.statusapi.app import guarded
+from modelyard.statusapi.auth import Tokens
+from modelyard.statusapi.changelog import ChangeLog
+from modelyard.statusapi.followers import Followers
+from modelyard.statusapi.freshness import Freshness
+from modelyard.statusapi.kinds import ALL, DATASETS, Shown
+from modelyard.statusapi.limits import Slots
+from modelyard.statusapi.metrics import Metrics
+from modelyard.statusapi.probes import serve_probes
+from modelyard.statusapi.rows import Rows
+from modelyard.statusapi.series import Series
+from modelyard.statusapi.service import Service
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 2.0
+_SERVED_SECONDS: Final = 60.0
+_PULSE_SECONDS: Final = 5.0
+_STOP_SECONDS: Final = 3
+_STUCK_MILLISECONDS: Final = 30_000
+
+
+class NoAuthenticationError(SettingsError):
+    """`authentication: none` on an address that others can reach."""
+
+
+class Connection(H11Protocol):
+    """A connection that the kernel gives up when its other side takes nothing for half a minute."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Sets the limits of the socket."""
+        found = transport.get_extra_info("socket")
+        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MILLISECONDS)
+        super().connection_made(transport)
+
+
+class Process:
+    """The parts of one API process. `run` once."""
+
+    def __init__(self, settings: Settings, client: Client, metrics: Metrics, kinds: tuple[Shown, ...]) -> None:
+        self._settings = settings
+        self._client = client
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+        watched = [shown.watched for shown in kinds]
+        if not settings.watch_namespaces:
+            watched.append(Watched(NAMESPACE))
+        self._scope = Scope(tuple(watched), settings.watch_namespaces)
+        self.service = service_of(settings, client, metrics, kinds)
+        self._resync = Resync(
+            client,
+            self.service.store,
+            self._scope,
+            period=settings.resync_seconds,
+            jitter=random.random,
+            on_changes=self._relisted,
+            after=lambda _: self._feed.forget_all_but(self._uids()),
+        )
+        self._feed = Feed(self._scope, self._take_in, self._resync.suspect)
+
+    async def run(self) -> int:
+        """Until a signal (0) or until a part breaks for good (1)."""
+        api = self._settings.api
+        stop = asyncio.Event()
+        self._on_signals(stop)
+        probes = await serve_probes(self.service, api.metrics_port)
+        server = _Server(_uvicorn(api, guarded(self.service)))
+        self._start("server", server.serve())
+        self._start("freshness", self.service.freshness.run())
+        self._start("followers", self.service.followers.run())
+        self._start("caches", self._fill(stop))
+        self._start("signals", stop.wait())
+        try:
+            while True:
+                task = await self._ended.get()
+                if task.get_name() == "signals":
+                    return 0
+                if task.get_name() != "caches" or task.cancelled() or task.exception() is not None:
+                    return _broken(task)
+        finally:
+            self.service.freshness.synced = False
+            server.should_exit = True
+            await self._stop()
+            await probes.cleanup()
+
+    async def _fill(self, stop: asyncio.Event) -> None:
+        for task in await self._feed.start():
+            self._supervise(task)
+        self._on_signals(stop)  # kopf has just taken them
+        await self._resync.until_done()
+        self.service.freshness.synced = True
+        await self.service.freshness.probe()
+        self._start("resync", self._resync.run())
+        if DATASETS not in self.service.kinds:
+            self._start("datasets", self._until_datasets(stop))
+        logger.info("Ready: %d objects.", sum(self.service.store.count(w.kind) for w in self._scope.kinds))
+
+    async def _until_datasets(self, stop: asyncio.Event) -> None:
+        """Datasets came to the cluster: a fresh process watches them too."""
+        while True:
+            await asyncio.sleep(_SERVED_SECONDS)
+            with contextlib.suppress(errors.ApiError):
+                if await self._client.served(DATASET):
+                    logger.info("Datasets are served now: starting anew to watch them.")
+                    stop.set()
+
+    def _take_in(self, kind: Kind, event: Any, obj: Any) -> None:
+        change = self.service.store.observe(kind, event, obj)
+        if change is not None:
+            self._observe(change)
+
+    def _relisted(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._observe(change)
+
+    def _observe(self, change: Change) -> None:
+        self.service.rows.observe(change)
+        self.service.series.observe(change)
+        self.service.followers.touch()
+
+    def _uids(self) -> set[str]:
+        return {o["metadata"]["uid"] for w in self._scope.kinds for o in self.service.store.list(w.kind)}
+
+    def _start(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        self._supervise(asyncio.create_task(work, name=name))
+
+    def _supervise(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended.put_nowait)
+
+    def _on_signals(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+
+    async def _stop(self) -> None:
+        running = set(self._tasks)
+        for task in running:
+            if task.get_name() != "server":
+                task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=_STOP_SECONDS)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, without taking the process's signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """They are the process's own."""
+        yield
+
+
+def service_of(settings: Settings, client: Client, metrics: Metrics, kinds: tuple[Shown, ...]) -> Service:
+    """The parts that routes share, empty."""
+    api = settings.api
+    rows = Rows(ChangeLog(uuid.uuid4().hex[:12]))
+    freshness = Freshness(lambda: client.served(MODEL), time.time)
+    streams = Slots(api.limits.streams, api.limits.total_streams)
+    tokens: Tokens | None = None
+    rights: Rights = Unguarded()
+    if api.authentication == "token":
+        tokens = Tokens(
+            client, api.audiences, time.monotonic, time.time, lambda r: metrics.token_reviews.labels(r).inc()
+        )
+        rights = Access(client, time.monotonic, lambda r: metrics.access_reviews.labels(r).inc())
+    service = Service(
+        settings=api,
+        watch_namespaces=settings.watch_namespaces,
+        client=client,
+        store=Store(),
+        rows=rows,
+        series=Series(),
+        followers=Followers(rows.log, api.stream_window_seconds, _PULSE_SECONDS),
+        rights=rights,
+        tokens=tokens,
+        freshness=freshness,
+        metrics=metrics,
+        streams=streams,
+        kinds=kinds,
+        clock=time.monotonic,
+        wall=time.time,
+    )
+    metrics.watch(lambda: len(streams), lambda: sum(len(rows.keys(s.kind)) for s in kinds), freshness.age)
+    return service
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs until SIGTERM or SIGINT. Returns 0, 1 if it breaks, 2 if it can't start: the reason is on stderr."""
+    parser = argparse.ArgumentParser(prog="modelyard api", description="Serves the status API.")
+    parser.add_argument("--settings", type=Path, metavar="FILE", help="settings file (default: MODELYARD_SETTINGS)")
+    options = parser.parse_args(argv)
+    try:
+        settings = load_settings(options.settings)
+        _check_authentication(settings.api)
+        set_up_logging(settings.log_format, settings.log_level)
+        return asyncio.run(_serve(settings))
+    except (SettingsError, LoginError) as problem:
+        print(f"modelyard api: {problem}", file=sys.stderr)
+        return 2
+    except OSError as problem:
+        print(f"modelyard api: it cannot listen: {problem.strerror}.", file=sys.stderr)
+        return 2
+
+
+async def _serve(settings: Settings) -> int:
+    metrics = Metrics(__version__)
+    client = await connect("api", pool=64, observer=metrics.cluster_request)
+    try:
+        return await Process(settings, client, metrics, await _kinds(client)).run()
+    finally:
+        await client.close()
+
+
+async def _kinds(client: Client) -> tuple[Shown, ...]:
+    """The kinds that the cluster serves: ours must be there, Datasets may be."""
+    while True:
+        try:
+            if await client.served(MODEL):
+                datasets = await client.served(DATASET)
+                return tuple(shown for shown in ALL if datasets or shown is not DATASETS)
+            logger.warning("Waiting: Modelyard's CRDs are not installed.")
+        except errors.ApiError as error:
+            logger.warning("Waiting: the API server cannot be asked what it serves (%s).", error)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _check_authentication(api: Api) -> None:
+    if api.authentication != "none":
+        return
+    try:
+        loopback = api.host == "localhost" or ip_address(api.host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise NoAuthenticationError(
+            "api.authentication is none, but api.host is no loopback address: set api.host to 127.0.0.1, or use tokens."
+        )
+    print("WARNING: no authentication: whoever reaches this port sees everything.", file=sys.stderr)
+
+
+def _uvicorn(api: Api, app: ASGIApp) -> uvicorn.Config:
+    tls = api.tls_dir
+    return uvicorn.Config(
+        app,
+        host=api.host,
+        port=api.port,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        ssl_certfile=str(tls / "tls.crt") if tls else None,
+        ssl_keyfile=str(tls / "tls.key") if tls else None,
+    )
+
+
+def _broken(task: asyncio.Task[Any]) -> int:
+    error = None if task.cancelled() else task.exception()
+    words = f"{type(error).__name__} at {where(error)}" if error else "it is over"
+    logger.error("The process ends: %s: %s.", task.get_name(), words)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

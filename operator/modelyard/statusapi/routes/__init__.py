@@ -1,0 +1,1 @@
+"""The paths: what each takes, which right it needs, what it answers with."""

@@ -1,0 +1,99 @@
+"""A row for each object that is shown, made once per change: what lists, totals and the stream are served from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelyard.cluster.store import Change, key_of
+from modelyard.plan import Key, Kind, Obj
+from modelyard.statusapi.changelog import ChangeLog
+from modelyard.statusapi.kinds import BY_KIND, Shown
+from modelyard.statusapi.schemas.base import Summary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object: what is shown of it, as a value and as JSON."""
+
+    key: Key
+    summary: Summary
+    data: dict[str, Any]
+    json: bytes
+
+
+class Rows:
+    """Rows by kind, and by name in order. `observe` takes in what the store has taken in."""
+
+    def __init__(self, log: ChangeLog) -> None:
+        self._rows: dict[Kind, dict[Key, Row]] = {kind: {} for kind in BY_KIND}
+        self._keys: dict[Kind, list[Key]] = {kind: [] for kind in BY_KIND}
+        self.log = log
+        self.version = 0
+        """Rises with every change."""
+
+    def observe(self, change: Change) -> None:
+        """An object came, changed or went."""
+        shown = BY_KIND.get(change.kind)
+        if shown is None:
+            return
+        obj = change.new or change.old
+        assert obj is not None
+        key = key_of(obj)
+        if change.new is None:
+            self._forget(shown, key, obj)
+            return
+        try:
+            summary = shown.summary(obj)
+        except (ValidationError, TypeError, ValueError, AttributeError) as error:
+            # One odd object must not hide the others; the CRDs' schemas make this a matter of foreign kinds.
+            logger.warning("%s %s cannot be shown (%s).", shown.kind.kind, key, type(error).__name__)
+            self._forget(shown, key, obj)
+            return
+        self._keep(shown, key, summary)
+
+    def get(self, kind: Kind, key: Key) -> Row | None:
+        """The row of one object."""
+        return self._rows[kind].get(key)
+
+    def keys(self, kind: Kind) -> list[Key]:
+        """Names of all rows of a kind, in order. Shared: not to be changed."""
+        return self._keys[kind]
+
+    def of(self, kind: Kind) -> Iterator[Row]:
+        """All rows of a kind, in no order."""
+        return iter(self._rows[kind].values())
+
+    def namespaces(self, kinds: Iterable[Kind]) -> set[str]:
+        """Namespaces that hold an object of one of the kinds."""
+        return {key.namespace for kind in kinds for key in self._rows[kind]}
+
+    def _keep(self, shown: Shown, key: Key, summary: Summary) -> None:
+        data = summary.model_dump(mode="json", by_alias=True, exclude_none=True)
+        encoded = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+        known = self._rows[shown.kind].get(key)
+        if known is not None and known.json == encoded:
+            return
+        row = Row(key, summary, data, encoded)
+        if known is None:
+            insort(self._keys[shown.kind], key)
+        self._rows[shown.kind][key] = row
+        self.version += 1
+        self.log.put(shown.kind, key, encoded)
+
+    def _forget(self, shown: Shown, key: Key, obj: Obj) -> None:
+        if self._rows[shown.kind].pop(key, None) is None:
+            return
+        keys = self._keys[shown.kind]
+        del keys[bisect_left(keys, key)]
+        self.version += 1
+        who = {"kind": shown.kind.kind, "namespace": key.namespace, "name": key.name, "uid": obj["metadata"]["uid"]}
+        self.log.gone(shown.kind, key, json.dumps(who, separators=(",", ":")).encode())
