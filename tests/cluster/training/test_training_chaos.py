@@ -1,0 +1,86 @@
+"""The operator is killed again and again while Models and Trainings come and go: the end is an undisturbed run's."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from localcluster import ControlPlane
+from support import chaos
+from support.audit import Audit
+from support.cluster import Kube, new_namespace, wait_for
+from support.kubelet import PretendKubelet
+from support.operator import OperatorProcess
+
+Obj = dict[str, Any]
+SECONDS = 420
+
+
+class Killer:
+    """Kills the operator at random moments and starts it again at once, until it is told to stop."""
+
+    def __init__(self, operator: OperatorProcess, seed: int) -> None:
+        self._operator = operator
+        self._random = random.Random(seed)
+        self._halt = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self.kills = 0
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._halt.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        # A new process waits for the lease of the killed one, so most of these times are spent at work.
+        while not self._halt.wait(self._random.uniform(2.5, 9)):
+            self._operator.kill()
+            self.kills += 1
+            self._operator.start()
+
+
+def played(kube: Kube, control_plane: ControlPlane, folder: Path, seed: int | None) -> tuple[Obj, Counter[Any], int]:
+    """The end state of one play, the objects that were made in it, and how often the operator was killed."""
+    namespace = new_namespace(kube, "chaos")
+    settings = {"namespace": namespace, "watchNamespaces": [namespace], "logLevel": "INFO"}
+    assert control_plane.audit_log
+    audit = Audit(control_plane.audit_log)
+    kills = 0
+    with (
+        OperatorProcess(control_plane.kubeconfig, folder, settings, name=namespace) as operator,
+        PretendKubelet(kube, namespace, chaos.script),
+    ):
+        if seed is None:
+            chaos.play(kube, namespace)
+        else:
+            with Killer(operator, seed) as killer:
+                chaos.play(kube, namespace)
+                wait_for(lambda: chaos.is_over(kube, namespace), "everything to come to its end", SECONDS, 0.5)
+            kills = killer.kills
+        operator.wait_until_leading()
+        wait_for(lambda: chaos.is_over(kube, namespace), "everything to come to its end", SECONDS, 0.5)
+        time.sleep(3)
+        made = [r for r in audit.requests(namespace=namespace) if r.verb == "create" and r.code == 201]
+        return chaos.end_state(kube, namespace), Counter(_made(r.resource, r.name) for r in made), kills
+
+
+def _made(resource: str, name: str) -> tuple[str, str]:
+    return resource, "" if resource == "events" else name
+
+
+def test_the_end_is_that_of_an_undisturbed_run(kube: Kube, control_plane: ControlPlane, tmp_path: Path) -> None:
+    calm, calm_made, _ = played(kube, control_plane, tmp_path, None)
+    wild, wild_made, kills = played(kube, control_plane, tmp_path, seed=7)
+    assert kills >= 5
+    for part in calm:
+        assert wild[part] == calm[part], part
+    for made in (calm_made, wild_made):
+        del made["events", ""]
+    assert wild_made == calm_made, "something was made twice, or not at all"

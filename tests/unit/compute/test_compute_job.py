@@ -1,0 +1,185 @@
+"""The Job of an attempt: what every pod must have, and what comes from the spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelyard.compute.gpu import node_terms, problem
+from modelyard.compute.kubernetes import KubernetesCompute
+from modelyard.settings import Settings
+from support.build import NS, make_training
+
+URL = "https://modelyard-collector.modelyard-system.svc:8443"
+SETTINGS = Settings.model_validate(
+    {"namespace": "modelyard-system", "collector": {"url": URL}, "images": {"pullSecrets": ["registry"]}}
+)
+
+
+def job(settings: Settings = SETTINGS, ca_pem: str | None = "PEM", **spec: Any) -> dict[str, Any]:
+    training = make_training("t", spec={"recipe": {"name": "tabular-classification"}, **spec})
+    training["metadata"]["uid"] = "u-1"
+    return KubernetesCompute(settings, ca_pem).job(
+        training,
+        attempt=2,
+        output_claim="trn-t-output",
+        config="{}",
+        model=("mdl-m-v1", "data"),
+        dataset=("rows", ""),
+    )
+
+
+def pod(**spec: Any) -> dict[str, Any]:
+    found: dict[str, Any] = job(**spec)["spec"]["template"]["spec"]
+    return found
+
+
+def env(found: dict[str, Any]) -> dict[str, Any]:
+    return {e["name"]: e.get("value", e.get("valueFrom")) for e in found["containers"][0]["env"]}
+
+
+def test_never_retries_by_itself_and_keeps_the_cause() -> None:
+    made = job()
+    assert made["metadata"]["name"] == "t-2"
+    assert made["metadata"]["ownerReferences"][0] | {} == {
+        "apiVersion": "modelyard.dev/v1alpha1",
+        "kind": "Training",
+        "name": "t",
+        "uid": "u-1",
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    spec = made["spec"]
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"], spec["suspend"]) == (0, "Failed", False)
+    assert [next(iter(r.keys() - {"action"})) for r in spec["podFailurePolicy"]["rules"]] == [
+        "onPodConditions",
+        "onExitCodes",
+        "onExitCodes",
+        "onExitCodes",
+    ]
+    assert "activeDeadlineSeconds" not in spec
+
+
+def test_restricted_security() -> None:
+    found = pod()
+    assert found["automountServiceAccountToken"] is False
+    assert found["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "fsGroup": 1000,
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+    assert found["containers"][0]["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    assert found["containers"][0]["terminationMessagePolicy"] == "File"
+
+
+def test_ids_can_be_left_to_the_platform() -> None:
+    settings = Settings.model_validate({"podSecurity": {"enabled": False}})
+    context = job(settings)["spec"]["template"]["spec"]["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def test_mounts() -> None:
+    mounts = {m["mountPath"]: m for m in pod()["containers"][0]["volumeMounts"]}
+    assert mounts["/modelyard/output"] == {"name": "output", "mountPath": "/modelyard/output"}
+    assert mounts["/modelyard/model"] == {
+        "name": "model",
+        "mountPath": "/modelyard/model",
+        "subPath": "data",
+        "readOnly": True,
+    }
+    assert mounts["/modelyard/dataset"] == {"name": "dataset", "mountPath": "/modelyard/dataset", "readOnly": True}
+    volumes = {v["name"]: v for v in pod()["volumes"]}
+    assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory"}}
+    token = volumes["token"]["projected"]["sources"][0]["serviceAccountToken"]
+    assert token == {"audience": f"modelyard.dev/training/{NS}/t", "expirationSeconds": 3600, "path": "token"}
+
+
+def test_environment() -> None:
+    secret = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}}
+    found = env(pod(compute={"env": [secret, {"name": "HOME", "value": "/root"}]}, checkpoint={"graceSeconds": 45}))
+    assert found["HF_TOKEN"] == {"secretKeyRef": {"name": "hub", "key": "token"}}
+    assert found["HOME"] == "/tmp"
+    assert found["MODELYARD_ATTEMPT"] == "2"
+    assert found["MODELYARD_TRAINING_UID"] == "u-1"
+    assert found["MODELYARD_COLLECTOR_URL"] == URL
+    assert found["MODELYARD_CA_PEM"] == "PEM"
+    assert found["MODELYARD_GRACE_SECONDS"] == "45"
+    assert found["MODELYARD_MODEL"] == "/modelyard/model"
+
+
+def test_without_a_collector_there_is_no_token() -> None:
+    found = job(Settings.model_validate({}))["spec"]["template"]["spec"]
+    assert "token" not in {v["name"] for v in found["volumes"]}
+    assert "MODELYARD_COLLECTOR_URL" not in env(found)
+
+
+def test_what_the_spec_says_reaches_the_pod() -> None:
+    toleration = {"key": "team", "operator": "Exists"}
+    found = pod(
+        compute={
+            "cpu": "4",
+            "memory": "16Gi",
+            "scratch": "5Gi",
+            "nodeSelector": {"disk": "nvme"},
+            "tolerations": [toleration],
+            "priorityClassName": "high",
+            "image": "example.com/mine:1",
+            "imagePullSecrets": [{"name": "mine"}],
+        },
+        checkpoint={"graceSeconds": 45},
+    )
+    container = found["containers"][0]
+    assert container["image"] == "example.com/mine:1"
+    assert container["resources"] == {"requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "16Gi"}}
+    assert found["nodeSelector"] == {"disk": "nvme"}
+    assert found["tolerations"] == [toleration]
+    assert found["priorityClassName"] == "high"
+    assert found["imagePullSecrets"] == [{"name": "mine"}, {"name": "registry"}]
+    assert found["terminationGracePeriodSeconds"] == 45
+    assert {v["name"]: v for v in found["volumes"]}["tmp"]["emptyDir"] == {"sizeLimit": "5Gi"}
+    assert "affinity" not in found
+
+
+def test_a_gpu_becomes_requests_affinity_and_toleration() -> None:
+    found = pod(compute={"gpu": "H100:8"})
+    resources = found["containers"][0]["resources"]
+    assert resources["requests"]["nvidia.com/gpu"] == "8"
+    assert resources["limits"]["nvidia.com/gpu"] == "8"
+    assert found["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    required = found["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    (expression,) = required["nodeSelectorTerms"][0]["matchExpressions"]
+    assert expression["key"] == "nvidia.com/gpu.product"
+    assert {"NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe", "NVIDIA-H100-NVL"} <= set(expression["values"])
+
+
+def test_none_asks_for_no_gpu() -> None:
+    found = pod(compute={"gpu": "none"})
+    assert "nvidia.com/gpu" not in found["containers"][0]["resources"]["limits"]
+    assert "tolerations" not in found
+
+
+def test_a_queue_gets_a_suspended_job() -> None:
+    made = job(compute={"queueName": "team"})
+    assert made["spec"]["suspend"] is True
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+
+
+@pytest.mark.parametrize("name", ["H100", "h100", "H200", "A100", "NVIDIA-H100-80GB-HBM3", "Tesla-T4"])
+def test_known_gpus(name: str) -> None:
+    assert problem(name) is None
+    assert node_terms(name)
+
+
+@pytest.mark.parametrize("name", ["H1000", "gpu", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "mig-1g.5gb"])
+def test_unknown_gpus(name: str) -> None:
+    assert problem(name)
+    with pytest.raises(ValueError, match=r"spec\.compute\.gpu"):
+        node_terms(name)
