@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelyard.loader.console import say, size
 from modelyard.loader.credentials import Credentials
@@ -14,7 +15,7 @@ from modelyard.loader.publish import Publisher
 from modelyard.loader.request import Request
 from modelyard.loader.retry import Patience
 from modelyard.loader.sources import NOTHING_TO_COPY, make
-from modelyard.loader.staging import Staging, locked
+from modelyard.loader.staging import Staging, discard, locked
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ def load(request: Request, progress: Progress) -> Outcome:
         if there is not None and (there.key, there.target) != (request.key, request.target):
             there = None
         if there is not None and source.pinned() == there.revision:
-            return _already(there, progress)
+            return _already(there, state, progress)
         snapshot = Patience(request.patience).keep(source.snapshot)
         if there is not None and snapshot.revision == there.revision:
-            return _already(there, progress)
+            return _already(there, state, progress)
         say(f"{snapshot.origin} is at revision {snapshot.revision}: {len(snapshot.files)} files.")
         staging = Staging(state, request.key)
         files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
@@ -68,7 +69,8 @@ def load(request: Request, progress: Progress) -> Outcome:
         return _outcome(manifest)
 
 
-def _already(manifest: Manifest, progress: Progress) -> Outcome:
+def _already(manifest: Manifest, state: Path, progress: Progress) -> Outcome:
+    discard(state)
     say(f"Done: revision {manifest.revision} is in the volume already.")
     progress.expect(manifest.bytes, len(manifest.files))
     progress.kept(manifest.bytes)

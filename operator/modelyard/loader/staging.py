@@ -74,9 +74,7 @@ class Staging:
         self._parts = self.folder / "parts"
         self._journal = self.folder / "journal"
         self._lock = threading.Lock()
-        for other in state.glob("staging-*"):
-            if other != self.folder:  # what an abandoned request left; the lock says that nobody works on it
-                shutil.rmtree(other, ignore_errors=True)
+        discard(state, keep=self.folder)
 
     @staticmethod
     def tree_of(state: Path, key: str) -> Path:
@@ -154,3 +152,10 @@ class Staging:
     @staticmethod
     def _line(file: RemoteFile, entry: Entry) -> str:
         return json.dumps([file.path, file.identity, entry.size, entry.sha256]) + "\n"
+
+
+def discard(state: Path, keep: Path | None = None) -> None:
+    """Removes the staging folders that finished or abandoned downloads left; the lock says that nobody works there."""
+    for folder in state.glob("staging-*"):
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
