@@ -128,7 +128,10 @@ def _unchanged(view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | No
         said = Said(READY, "Ready", "All files are there.")
     kept = served(old) if active is not None else {}
     entry = make(wish.version.name, said, old, now=now, generation=generation_of(view.model), origin="Source", **kept)
-    return Outcome(entry)
+    # What was begun for an earlier spec is wanted no more; while it is just the source that is unknown, it may be.
+    stale = [c for c in mine if c is not active] if said.phase == FAILED else []
+    actions, _ = _discard(view, plane, stale, None)
+    return Outcome(entry, actions)
 
 
 def _taken_as_it_is(

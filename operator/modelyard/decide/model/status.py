@@ -50,7 +50,12 @@ def held_status(model: Obj, reason: str, message: str, now: datetime, *, stalled
     generation = generation_of(model)
     conditions = ConditionSet(old.get("conditions"), now=now, generation=generation)
     conditions.set("Ready", "False", reason, message)
-    conditions.flag("Reconciling", not stalled, reason if not stalled else "Settled", message if not stalled else "Nothing is in progress.")
+    conditions.flag(
+        "Reconciling",
+        not stalled,
+        reason if not stalled else "Settled",
+        message if not stalled else "Nothing is in progress.",
+    )
     conditions.flag("Stalled", stalled, reason if stalled else "Settled", message if stalled else "Nothing is stuck.")
     phase = FAILED if stalled else old.get("phase")
     return {**old, "observedGeneration": generation, "phase": phase, "conditions": conditions.result()}
