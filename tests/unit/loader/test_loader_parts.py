@@ -45,7 +45,8 @@ def test_an_index_gives_direct_children_of_the_same_origin_only() -> None:
       <a href="../">up</a> <a href="./">here</a> <a href="a.bin">a</a> <A HREF='b%20c.txt'>b</A> <a href="sub/">s</a>
       <a href="/dir/abs.txt">d</a> <a href="http://h:80/dir/full.txt">e</a> <a href="?C=M;O=A">sort</a>
       <a href="http://other/dir/x">x</a> <a href="https://h/dir/x">x</a> <a href="/elsewhere/y">y</a>
-      <a href="#top">t</a> <a href="sub/below.txt">z</a> <a href="a.bin">again</a> <a href="..%2f..%2fetc">evil</a> <a href="mailto:me">m</a>
+      <a href="#top">t</a> <a href="a.bin">again</a> <a href="sub/below.txt">z</a>
+      <a href="..%2f..%2fetc">evil</a> <a href="mailto:me">m</a>
     """
     names = [name for name, _ in children("http://h/dir/", page)]
     assert names == ["a.bin", "abs.txt", "b c.txt", "full.txt", "sub/"]
