@@ -47,7 +47,9 @@ class Snapshot:
 def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """What is trained and what the optimizer remembers of it, by parameter name. Frozen weights come from the base."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    # A weight with two names, such as an embedding that is the head too, is frozen under both.
+    every = model.named_parameters(remove_duplicate=False)
+    frozen = {name for name, parameter in every if not parameter.requires_grad}
     found = {f"model.{k}": v.detach() for k, v in model.state_dict().items() if k not in frozen}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
@@ -57,7 +59,7 @@ def tensors_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 def put_back(tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
     """The reverse of `tensors_of`. Raises `BadInput` when the tensors belong to another model."""
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     own = {k: v for k, v in model.state_dict().items() if k not in parameters or parameters[k].requires_grad}
     given = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     if own.keys() != given.keys() or any(own[k].shape != given[k].shape for k in own):

@@ -29,7 +29,7 @@ from modelyard_training.params import RECIPES, CheckpointPolicy, RunConfig, reso
 
 log = logging.getLogger(__name__)
 
-_MODULES = {"tabular": "tabular", "text": "text"}
+_MODULES = {"causalLM": "causal_lm", "tabular": "tabular", "text": "text"}
 _LAST_WORDS = 10.0
 
 

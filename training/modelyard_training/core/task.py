@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -76,3 +76,11 @@ class Task(Protocol):
 
     def export(self, folder: Path) -> None:
         """Writes the model as stock libraries load it, without a pickle. Raises OSError."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A task whose throughput is not counted in examples."""
+
+    def count(self, indices: Indices) -> int:
+        """How many of its `unit` a batch has."""

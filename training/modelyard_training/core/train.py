@@ -24,7 +24,7 @@ from modelyard_training.core.checkpoint import Checkpoints, Snapshot
 from modelyard_training.core.errors import BadInput, Stopped
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
-from modelyard_training.core.task import Batch, Indices, Task
+from modelyard_training.core.task import Batch, Counting, Indices, Task
 from modelyard_training.core.world import World
 
 _READ_SECONDS = 0.5
@@ -105,6 +105,7 @@ class Loop:
         self._row_every = max(1, self.total_steps // _ROWS)
         self._window: list[tuple[int, Indices, Tensor]] = []
         self._latest: dict[str, float] = {}
+        self._count = task.count if isinstance(task, Counting) else len
         self._examples = 0
         now = time.monotonic()
         self._began = self._clock = self._read_at = self._reported_at = self._saved_at = now
@@ -181,7 +182,7 @@ class Loop:
                 loss = self.task.loss(self.model, batch) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total = loss.detach() if total is None else total + loss.detach()
-            self._examples += len(indices)
+            self._examples += self._count(indices)
         if self.settings.clip > 0:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()

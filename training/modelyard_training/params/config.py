@@ -136,6 +136,9 @@ class RunConfig(Params):
     )
     model: ModelInput | None = Field(default=None, description="The base model; absent for training from scratch.")
     assistant: ModelInput | None = Field(default=None, description="A second model that some families need.")
+    form: Literal["Adapter", "Merged"] | None = Field(
+        default=None, description="For an adapter: alone, or merged into its base. Unset: alone."
+    )
 
     def block(self) -> Params:
         """The typed parameters. Raises pydantic.ValidationError for an unknown or wrong one."""

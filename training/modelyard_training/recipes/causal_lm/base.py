@@ -1,0 +1,154 @@
+"""The base model of a language run: whether it is one that is known to work, its tokenizer, its weights, the adapter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelyard_training.core.errors import BadInput
+
+FAMILIES = {
+    "gpt2": "GPT-2",
+    "gpt_neox": "GPT-NeoX",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen 2",
+    "qwen3": "Qwen 3",
+}
+"""Those for which it is tested that packed documents do not see each other, and that the head is one linear layer."""
+
+
+def check(folder: Path) -> dict[str, Any]:
+    """The base model's configuration. Raises `BadInput` unless it is a language model in safetensors that we know."""
+    if (folder / "model_index.json").is_file():
+        raise BadInput("The base model is a diffusers pipeline: causal-lm needs a language model such as Llama.")
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise BadInput("The base model is an adapter: name the model that it adapts, or its merged form.")
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        raise BadInput(
+            "The base model has no readable config.json: check model.ref and the files that its version includes."
+        ) from None
+    kind = str(config.get("model_type", ""))
+    if kind not in FAMILIES or "auto_map" in config:
+        raise BadInput(
+            f"The base model is of the family '{kind}', which causal-lm can't train: it knows "
+            f"{', '.join(FAMILIES.values())}."
+        )
+    if "quantization_config" in config:
+        raise BadInput("The base model is quantised: take the version with its full weights.")
+    if not list(folder.glob("*.safetensors")):
+        raise BadInput(
+            "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: "
+            "take a revision with safetensors, or include them in the version."
+        )
+    return config
+
+
+def check_method(params: dict[str, Any]) -> None:
+    """Raises `BadInput` for a method that this trainer does not have."""
+    if params["method"] == "QLoRA":
+        raise BadInput(
+            "method: QLoRA needs 4-bit weights, and this trainer's image has no library for them: use method: LoRA "
+            "with activationCheckpointing: true, which keeps the frozen weights in 16 bits on a GPU."
+        )
+
+
+def sequence_length(config: dict[str, Any], asked: int | None, usual: int) -> int:
+    """Most tokens of a row. Raises `BadInput` if more are asked for than the model has positions."""
+    most = config.get("max_position_embeddings") or config.get("n_positions") or config.get("n_ctx")
+    if not isinstance(most, int):
+        return asked or usual
+    if asked is not None and asked > most:
+        raise BadInput(
+            f"sequenceLength is {asked}, and the base model takes at most {most} tokens: lower it, or take another "
+            "model."
+        )
+    return asked or min(usual, most)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The base model's own tokenizer. Raises `BadInput`."""
+    from transformers import AutoTokenizer
+
+    tokenizer = load(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True), "tokenizer")
+    if not tokenizer.is_fast:
+        raise BadInput("The base model has no tokenizer.json: include it in the version, or take a revision with one.")
+    return tokenizer
+
+
+def load_model(folder: Path, params: dict[str, Any], device: torch.device) -> Any:
+    """The model on the CPU, as it is trained: frozen weights in 16 bits where the run computes in them."""
+    from transformers import AutoModelForCausalLM
+
+    full = params["method"] == "Full"
+    bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported() and params["precision"] != "FP32"
+    model = load(
+        lambda: AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.bfloat16 if bf16 and not full else torch.float32,
+        ),
+        "weights",
+    )
+    model.config.use_cache = False
+    if params["activationCheckpointing"]:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model if full else adapt(model, params)
+
+
+def adapt(model: Any, params: dict[str, Any]) -> Any:
+    """`model` with a fresh adapter, which follows from the seed alone."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    lora = params["lora"]
+    settings = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=lora["rank"],
+        # A whole number stays one: other programs read the file too.
+        lora_alpha=int(lora["alpha"]) if float(lora["alpha"]).is_integer() else lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["targetModules"] or "all-linear",
+        use_dora=params["method"] == "DoRA",
+        fan_in_fan_out=model.config.model_type == "gpt2",
+    )
+    torch.manual_seed(params["seed"])
+    try:
+        adapted = get_peft_model(model, settings)
+    except ValueError:
+        raise BadInput(
+            f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
+            "lora.targetModules, or leave it out for every linear layer."
+        ) from None
+    # The mount's path means nothing elsewhere, and another text could be taken for a repository.
+    adapted.peft_config["default"].base_model_name_or_path = None
+    return adapted
+
+
+def check_vocabulary(model: Any, parts: Any) -> None:
+    """Raises `BadInput` if the tokenizer's numbers go beyond the model's embedding."""
+    rows = model.get_input_embeddings().num_embeddings
+    if parts.highest_token >= rows:
+        raise BadInput(
+            f"The tokenizer gives the number {parts.highest_token}, and the base model's embedding has {rows} rows: "
+            "tokenizer and weights belong to different models, or tokens were added without resizing the model."
+        )
+
+
+def load(reader: Callable[[], Any], what: str) -> Any:
+    """What `reader` reads of the base model. Raises `BadInput` for files that can't be read."""
+    from safetensors import SafetensorError
+
+    try:
+        return reader()
+    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
+        raise BadInput(
+            f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
+            "version of transformers does not know."
+        ) from None
