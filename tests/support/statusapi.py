@@ -1,11 +1,13 @@
-"""The status API as a process of its own before a real API server, callers with tokens, and an SSE client that keeps state."""
+"""The status API as a process of its own, callers with tokens, and a follower of its stream that keeps state."""
 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import yaml
@@ -139,7 +142,9 @@ def grant(kube: Kube, name: str, subject: Obj, rules: list[Obj], namespace: str 
     kind, place = ("Role", f"{RBAC}/namespaces/{namespace}") if namespace else ("ClusterRole", RBAC)
     where = {"namespace": namespace} if namespace else {}
     head = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-    kube.request("POST", f"{place}/{kind.lower()}s", {**head, "kind": kind, "metadata": {"name": name, **where}, "rules": rules})
+    kube.request(
+        "POST", f"{place}/{kind.lower()}s", {**head, "kind": kind, "metadata": {"name": name, **where}, "rules": rules}
+    )
     binding = {
         **head,
         "kind": f"{kind}Binding",
@@ -172,20 +177,22 @@ class Follower:
         self.status: int | None = None
         self.synced = threading.Event()
         self.over = threading.Event()
-        self._stop = threading.Event()
         headers = {"Authorization": f"Bearer {token}"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
-        self._request = (f"{url}/api/v1/events", headers, params)
+        place = urlsplit(url)
+        self._connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=120)
+        self._connection.connect()
+        self._socket = self._connection.sock  # http.client lets go of it as soon as the answer begins
+        self._connection.request("GET", f"/api/v1/events?{urlencode(params, doseq=True)}", headers=headers)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Hangs up at the next event."""
-        self._stop.set()
-        with contextlib.suppress(Exception):
-            self._client.close()
-        self.over.wait(20)
+        """Hangs up."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        assert self.over.wait(20)
 
     def seen(self, name: str) -> list[Any]:
         """The data of all events of that name."""
@@ -196,22 +203,19 @@ class Follower:
         return dict(self.objects)
 
     def _run(self) -> None:
-        url, headers, params = self._request
-        self._client = httpx.Client(trust_env=False, timeout=httpx.Timeout(30, read=60))
         try:
-            with self._client.stream("GET", url, headers=headers, params=params) as answer:
-                self.status = answer.status_code
-                self._read(answer)
-        except (httpx.HTTPError, RuntimeError):
+            answer = self._connection.getresponse()
+            self.status = answer.status
+            self._read(answer)
+        except (OSError, http.client.HTTPException, ValueError):
             pass
         finally:
             self.over.set()
 
-    def _read(self, answer: httpx.Response) -> None:
+    def _read(self, answer: http.client.HTTPResponse) -> None:
         event: dict[str, str] = {}
-        for line in answer.iter_lines():
-            if self._stop.is_set():
-                return
+        for raw in answer:
+            line = raw.decode().rstrip("\n")
             if line:
                 name, _, value = line.partition(": ")
                 event[name] = value

@@ -46,6 +46,7 @@ def build(service: Service) -> FastAPI:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(Exception, _unexpected)
     _describe(app)
     return app
 
@@ -87,6 +88,12 @@ async def _http(_: Request, error: Exception) -> Response:
     if error.status_code == 405 and error.headers and "Allow" in error.headers:
         answer.headers["Allow"] = error.headers["Allow"]
     return answer
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    """The guard, which sees the exception next, logs where it came from."""
+    words = "Something went wrong here; the log of the API says where. Try again."
+    return Problem(500, "InternalError", words).response()
 
 
 async def _validation(_: Request, error: Exception) -> Response:

@@ -31,6 +31,7 @@ def _router(shown: Shown) -> APIRouter:
         f"/{shown.plural}",
         operation_id=f"list-{shown.plural}",
         summary=f"List {shown.plural}",
+        description=f"Sorts by {', '.join(shown.sorts)}; counts values of {', '.join(shown.facets)}.",
         response_model=Page[shown.row],  # type: ignore[name-defined]
         responses=problems.documented(),
     )
@@ -43,13 +44,11 @@ def _router(shown: Shown) -> APIRouter:
         severity: Annotated[list[Severity], Query(max_length=8)] = [],  # noqa: B006
         q: Annotated[str, Query(max_length=256, description="Words, all of which a row must hold.")] = "",
         label_selector: Annotated[_Text, Query(alias="labelSelector", description="As kubectl's --selector.")] = "",
-        sort: Annotated[
-            str, Query(max_length=64, description=f"Out of {', '.join(shown.sorts)}; - turns it round.")
-        ] = "",
+        sort: Annotated[str, Query(max_length=64, description="A field, see above; - turns it round.")] = "",
         limit: Annotated[int, Query(ge=1, le=query.LIMIT_MAX)] = query.LIMIT,
         cursor: Annotated[str, Query(max_length=2048, description="`nextCursor` of the page before.")] = "",
         fields: Annotated[_Text, Query(description="Only these fields of a row, separated by commas.")] = "",
-        facets: Annotated[_Text, Query(description=f"Count values of these: {', '.join(shown.facets)}.")] = "",
+        facets: Annotated[_Text, Query(description="Count the values of these fields, see above.")] = "",
     ) -> Response:
         seen = await service.seen(caller, shown.kind, namespaces)
         asked = query.Query(

@@ -1,0 +1,84 @@
+"""The API server away, back, compacted: the API says how stale it is, lets nobody in unseen, and recovers."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+from localcluster import ControlPlane
+from modelyard.resources.meta import MODEL
+from support.cluster import Kube, wait_for
+from support.statusapi import SPECS, ApiProcess, Follower, account, api_process, make
+
+
+def compact(plane: ControlPlane) -> None:
+    """Makes etcd forget its history: every watch that has to resume gets 410."""
+    base = f"http://127.0.0.1:{plane.components.config.ports['etcd']}/v3/kv"
+
+    def post(path: str, body: dict[str, object]) -> dict[str, dict[str, str]]:
+        request = urllib.request.Request(f"{base}/{path}", json.dumps(body).encode())
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
+            return json.loads(answer.read())  # type: ignore[no-any-return]
+
+    revision = post("range", {"key": "AA=="})["header"]["revision"]
+    post("compaction", {"revision": revision, "physical": True})
+
+
+def test_the_api_server_goes_and_comes_back_with_its_history_gone(
+    control_plane: ControlPlane, api: ApiProcess, kube: Kube, admin_token: str, filled: str
+) -> None:
+    caller = api.caller(admin_token)
+    stranger = account(kube, filled, "stranger")
+    make(kube, MODEL, filled, "goes", SPECS["models"])
+    follower = Follower(api.url, admin_token, namespace=filled)
+    assert follower.synced.wait(10)
+    wait_for(lambda: ("Model", filled, "goes") in follower.state(), "the snapshot")
+    control_plane.stop_apiserver()
+    try:
+        wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") == "true", "the API to say so", 30)
+        kept = caller.get("/models", namespace=filled)
+        assert kept.status_code == 200
+        assert len(kept.json()["items"]) == 2
+        refused = api.caller(stranger).get("/models")
+        assert refused.status_code == 503
+        assert refused.headers["Retry-After"]
+        assert refused.json()["code"] == "ClusterUnavailable"
+        assert refused.json()["staleSince"]
+        assert api.probe("/healthz")[0] == 200
+        status, words = api.probe("/readyz")
+        assert status == 200
+        assert words.startswith("stale since")
+        wait_for(lambda: any(beat["stale"] for beat in follower.seen("heartbeat")), "the stream to say so", 20)
+    finally:
+        control_plane.start_apiserver()
+    kube.delete(MODEL, filled, "goes")
+    make(kube, MODEL, filled, "comes", SPECS["models"])
+    compact(control_plane)
+    wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") is None, "the API to be fresh", 30)
+    names = {"one", "comes"}
+    wait_for(lambda: {r["name"] for r in caller.json("/models", namespace=filled)["items"]} == names, "the list", 60)
+    wait_for(lambda: {k[2] for k in follower.state() if k[0] == "Model"} == names, "the stream", 30)
+    follower.close()
+
+
+def test_probes_and_metrics(api: ApiProcess) -> None:
+    assert api.probe("/readyz") == (200, "ready\n")
+    text = api.probe("/metrics")[1]
+    for name in ("requests_total", "token_reviews_total", "access_reviews_total", "streams", "cluster_age_seconds"):
+        assert f"modelyard_api_{name}" in text
+    assert "Bearer" not in text
+
+
+def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path: Path) -> None:
+    with api_process(tmp_path, api_kubeconfig, api={"authentication": "none"}) as process:
+        assert "no authentication" in process.log
+        answer = process.caller(None).get("/status")
+        assert answer.status_code == 200
+        assert answer.headers["Modelyard-Authentication"] == "none"
+        process.stop()
+        process.settings["api"]["host"] = "0.0.0.0"
+        process.start(ready=False)
+        assert process.process is not None
+        assert process.process.wait(30) == 2
+        assert "loopback" in process.log
