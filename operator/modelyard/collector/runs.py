@@ -122,19 +122,24 @@ class Run:
         if self.wanted["progress"].get("attempt", self.attempt) != self.attempt:
             self.wanted["progress"] = {"attempt": self.attempt}
         self.wanted["progress"].update({name: value for name, value in progress.items() if value is not None})
-        metrics = {**self.wanted["metrics"], **said.metrics}
+        metrics = {**self.wanted["metrics"], **_short(said.metrics)}
         self.wanted["metrics"] = dict(list(metrics.items())[-METRICS_MAX:])
         if said.epoch_row is not None:
             row: dict[str, Any] = {"epoch": said.epoch_row.epoch, "time": _stamp(report.time)}
             if said.step is not None:
                 row["step"] = said.step
-            row["metrics"] = dict(said.epoch_row.metrics)
+            row["metrics"] = _short(said.epoch_row.metrics)
             # A resumed run computes an epoch again: what came after it belongs to the attempt that was lost.
             before = [r for r in self.wanted["epochs"] if r.get("epoch", 0) < row["epoch"]]
             self.wanted["epochs"] = [*before, row][-EPOCHS_MAX:]
         if said.checkpoint is not None:
             saved = said.checkpoint.model_dump(exclude_none=True)
             self.wanted["checkpoint"] = {**saved, "time": _stamp(report.time)}
+
+
+def _short(metrics: Mapping[str, float]) -> dict[str, float]:
+    """To five digits: status is for reading, and metrics.jsonl has all of them."""
+    return {name: float(f"{value:.5g}") for name, value in metrics.items()}
 
 
 def _told(value: Any) -> Any:
