@@ -25,6 +25,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def files(count: int) -> str:
+    """`1 file`, `2 files`."""
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def span(seconds: float) -> str:
     """A duration, such as `1 h 5 min` or `12 s`."""
     whole = round(seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelyard.loader.console import files as told
 from modelyard.loader.console import say, size
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.disk import Access
@@ -49,7 +50,7 @@ def load(request: Request, progress: Progress) -> Outcome:
         snapshot = Patience(request.patience).keep(source.snapshot)
         if there is not None and snapshot.revision == there.revision:
             return _already(there, state, progress)
-        say(f"{snapshot.origin} is at revision {snapshot.revision}: {len(snapshot.files)} files.")
+        say(f"{snapshot.origin} is at revision {snapshot.revision}: {told(len(snapshot.files))}.")
         staging = Staging(state, request.key)
         files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
         manifest = Manifest(
@@ -65,7 +66,7 @@ def load(request: Request, progress: Progress) -> Outcome:
         publisher.publish(manifest, staging)
         if access.foreign:
             say(f"The owner {request.uid}:{request.gid} could not be set everywhere: this user may not change owners.")
-        say(f"Done: {len(files)} files, {size(manifest.bytes)}, verified.")
+        say(f"Done: {told(len(files))}, {size(manifest.bytes)}, verified.")
         return _outcome(manifest)
 
 

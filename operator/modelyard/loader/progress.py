@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelyard.loader.console import size, span
+from modelyard.loader.console import files, size, span
 
 _WINDOW_SECONDS = 10.0
 
@@ -31,8 +31,8 @@ class Reading:
         of_bytes = "" if self.total_bytes is None else f" of {size(self.total_bytes)}"
         percent = "" if not self.total_bytes else f" ({100 * self.bytes / self.total_bytes:.1f}%)"
         left = "" if self.eta_seconds is None else f", {span(self.eta_seconds)} left"
-        files = f"{self.files} of {self.total_files} files"
-        return f"{size(self.bytes)}{of_bytes}{percent}, {files}, {size(self.bytes_per_second)}/s{left}"
+        counted = f"{self.files} of {files(self.total_files)}"
+        return f"{size(self.bytes)}{of_bytes}{percent}, {counted}, {size(self.bytes_per_second)}/s{left}"
 
 
 class Progress:
