@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from modelyard.plan import Delete, Ref
@@ -90,6 +90,10 @@ steps = st.one_of(
     st.tuples(st.just("use"), st.sampled_from(["start", "end", "pod", "no pod"])),
     st.tuples(st.just("make"), st.sampled_from(["model", "source"])),
 )
+
+
+FETCHED: Any = [(("wait", 1), 8)] * 4 + [(("end", {}), 8), (("wait", 1), 8)]
+"""A life until the Model's one version is there."""
 
 
 def happen(world: World, what: str, value: Any) -> None:
@@ -219,7 +223,7 @@ def complete(cluster: Cluster) -> None:
             and o["metadata"].get("ownerReferences")
             and o["metadata"]["labels"]["modelyard.dev/version"] not in saved
         }
-        failed = {r.name for r in world.objects if r.kind == JOB}
+        failed = {r.name for r, o in world.objects.items() if r.kind == JOB and "failed" in (o.get("status") or {})}
         serving = {e.get("pvcName") for e in entries.values()}
         assert not {v for v in fetched - serving if not any(v in job for job in failed)}, "a volume is left over"
 
@@ -262,6 +266,8 @@ def calm(cluster: Cluster) -> None:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(steps, st.integers(0, 8)), min_size=2, max_size=12), versions)
+@example(life=[*FETCHED, (("delete", "claim and job"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
+@example(life=[*FETCHED, (("delete", "claim"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
 def test_every_interrupted_life_ends_as_an_undisturbed_one(
     life: list[tuple[tuple[str, Any], int]], first: list[Any]
 ) -> None:
