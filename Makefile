@@ -54,7 +54,8 @@ lock: | $(UV) ## Resolve the dependencies anew
 	@uv_() { $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate "$$@"; }; \
 	uv_ pyproject.toml --extra dev -o requirements/dev.lock; \
 	uv_ pyproject.toml --extra operator --extra loader --extra api -c requirements/dev.lock -o requirements/operator.lock; \
-	uv_ pyproject.toml --extra training -c requirements/dev.lock -o requirements/trainer.lock
+	uv_ pyproject.toml --extra training -c requirements/dev.lock -o requirements/trainer.lock; \
+	for name in requirements build; do uv_ hack/hub/$$name.in -o hack/hub/$$name.lock; done
 
 # ---- the main job
 
