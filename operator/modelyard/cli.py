@@ -13,9 +13,14 @@ from pathlib import Path
 _COMMANDS = """commands:
   operator   reconcile ModelSources, Models and Trainings
   collector  take progress from running pods
+  api        serve the status API
   load       fetch a version into a volume (the program of a download Job)
+  get, watch, top, logs, completion
+             what there is and how it stands; also as `kubectl modelyard`
   version    print the version
 """
+_PLUGIN = ("get", "watch", "top", "logs", "completion")
+_CHOICES = ("operator", "collector", "api", "load", "version", *_PLUGIN)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="modelyard", epilog=_COMMANDS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["operator", "collector", "load", "version"], metavar="COMMAND")
+    parser.add_argument("command", choices=_CHOICES, metavar="COMMAND")
     # Everything behind the command is the command's own: the loader's line must reach it untouched.
     command = parser.parse_args(arguments[:1]).command
     rest = arguments[1:]
@@ -35,6 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from modelyard.collector.main import main as collector
 
             return collector(rest)
+        case "api":
+            from modelyard.statusapi.main import main as api
+
+            return api(rest)
+        case _ if command in _PLUGIN:
+            from modelyard.kubectl.main import main as plugin
+
+            return plugin(arguments)
         case "load":
             from modelyard.loader.main import main as load
 

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import httpx
+import httpx2
 import yaml
 
 from localcluster.ports import free_ports
 from modelyard.resources import meta
 from support.cluster import Kube, Obj, wait_for
+
+__all__ = ["Obj"]
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"requestsPerSecond": 5000, "burst": 20000, "streams": 5000}
@@ -33,9 +35,9 @@ class Caller:
 
     def __init__(self, url: str, token: str | None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=30)
+        self.http = httpx2.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=30)
 
-    def get(self, path: str, **params: Any) -> httpx.Response:
+    def get(self, path: str, **params: Any) -> httpx2.Response:
         """GET below /api/v1."""
         return self.http.get(path, params=params)
 
@@ -90,8 +92,8 @@ class ApiProcess:
     def probe(self, path: str) -> tuple[int, str]:
         """GET on the port for probes and metrics."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.metrics_port}{path}", trust_env=False, timeout=5)
-        except httpx.HTTPError:
+            answer = httpx2.get(f"http://127.0.0.1:{self.metrics_port}{path}", trust_env=False, timeout=5)
+        except httpx2.HTTPError:
             return 0, ""
         return answer.status_code, answer.text
 
@@ -141,7 +143,7 @@ def grant(kube: Kube, name: str, subject: Obj, rules: list[Obj], namespace: str 
     """Gives a subject rules, in one namespace or (empty) everywhere."""
     kind, place = ("Role", f"{RBAC}/namespaces/{namespace}") if namespace else ("ClusterRole", RBAC)
     where = {"namespace": namespace} if namespace else {}
-    head = {"apiVersion": "rbac.authorization.k8s.io/v1"}
+    head: Obj = {"apiVersion": "rbac.authorization.k8s.io/v1"}
     kube.request(
         "POST", f"{place}/{kind.lower()}s", {**head, "kind": kind, "metadata": {"name": name, **where}, "rules": rules}
     )

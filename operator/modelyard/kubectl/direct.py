@@ -1,0 +1,142 @@
+"""The cluster itself as a source, with the caller's own rights: the same rows, made here from the objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import urllib3
+from kubernetes import client
+
+from modelyard.cluster.store import Change
+from modelyard.kubectl.login import Login
+from modelyard.kubectl.source import Json, MissingError, Scope, SourceError
+from modelyard.plan import Kind, Obj
+from modelyard.resources import meta
+from modelyard.statusapi import troubles
+from modelyard.statusapi.access import Seen
+from modelyard.statusapi.changelog import ChangeLog
+from modelyard.statusapi.export import SPECS, manifest, to_yaml
+from modelyard.statusapi.kinds import BY_PLURAL, ROOTS, Shown
+from modelyard.statusapi.logs import CONTAINER
+from modelyard.statusapi.rows import Rows
+from modelyard.statusapi.schemas.base import Dto
+from modelyard.statusapi.statistics import statistics
+
+_POLL_SECONDS: Final = 2.0
+_PAGE: Final = 500
+
+
+class Direct:
+    """The API server of the kubeconfig."""
+
+    def __init__(self, login: Login) -> None:
+        self.words = f"the cluster at {login.configuration.host}"
+        self._api = client.ApiClient(login.configuration)
+        self._api.user_agent = "kubectl-modelyard"
+
+    def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
+        """Rows of a kind."""
+        shown = BY_PLURAL[plural]
+        found = self._objects(shown, scope, selector, name)
+        return [_plain(shown.summary(obj)) for obj in found]
+
+    def detail(self, plural: str, namespace: str, name: str) -> Json:
+        """One object."""
+        shown = BY_PLURAL[plural]
+        return shown.detail(self._get(shown.kind, namespace, name))
+
+    def export(self, plural: str, namespace: str, name: str) -> str:
+        """One object as YAML."""
+        kind = BY_PLURAL[plural].kind
+        if kind not in SPECS:
+            raise SourceError(f"{plural} cannot be exported.")
+        return to_yaml(manifest(kind, self._get(kind, namespace, name)))
+
+    def errors(self, scope: Scope) -> list[Json]:
+        """What needs a person, of our three kinds."""
+        now = datetime.now(UTC)
+        found = [t for s in ROOTS for obj in self._objects(s, scope) for t in troubles.of(s.kind, obj, now)]
+        return [_plain(trouble) for trouble in sorted(found, key=troubles.rank)]
+
+    def statistics(self, scope: Scope) -> Json:
+        """Totals."""
+        rows, outputs = Rows(ChangeLog("local")), {}
+        for shown in ROOTS:
+            for obj in self._objects(shown, scope):
+                rows.observe(Change(shown.kind, None, obj))
+                outputs[obj["metadata"]["uid"]] = ((obj.get("status") or {}).get("output") or {}).get("bytes") or 0
+        return _plain(statistics(rows, {shown.kind: Seen(True) for shown in ROOTS}, outputs))
+
+    def follow(self, plural: str, scope: Scope, name: str = "") -> Iterator[list[Json]]:
+        """By asking every two seconds."""
+        last: list[Json] | None = None
+        while True:
+            found = self.rows(plural, scope, name=name)
+            if found != last:
+                last = found
+                yield found
+            time.sleep(_POLL_SECONDS)
+
+    def logs(self, namespace: str, training: str, lines: int) -> Sequence[str]:
+        """The end of the log of the newest attempt's pod."""
+        selector = f"{meta.LABEL_TRAINING}={training},{meta.LABEL_COMPONENT}={meta.COMPONENT_TRAINING}"
+        pods = self._ask(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})["items"]
+        if not pods:
+            raise MissingError("There is no pod of that training any more, or not yet.")
+        newest = max(pods, key=lambda pod: int(pod["metadata"]["labels"].get(meta.LABEL_ATTEMPT, "0")))
+        path = f"/api/v1/namespaces/{namespace}/pods/{newest['metadata']['name']}/log"
+        text = self._ask(path, {"tailLines": lines, "container": CONTAINER}, "str")
+        return str(text).splitlines()
+
+    def _objects(self, shown: Shown, scope: Scope, selector: str = "", name: str = "") -> list[Obj]:
+        parts = [part for part in (shown.selector, selector) if part]
+        query: Json = {"limit": _PAGE, "labelSelector": ",".join(parts)}
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
+        found: list[Obj] = []
+        while True:
+            page = self._ask(_path(shown.kind, scope.namespace), query)
+            found += page["items"]
+            if not page["metadata"].get("continue"):
+                return found
+            query["continue"] = page["metadata"]["continue"]
+
+    def _get(self, kind: Kind, namespace: str, name: str) -> Obj:
+        found: Obj = self._ask(f"{_path(kind, namespace)}/{name}", {})
+        return found
+
+    def _ask(self, path: str, query: Json, kind: str = "object") -> Any:
+        chosen = [(name, value) for name, value in query.items() if value not in ("", None)]
+        try:
+            return self._api.call_api(
+                path, "GET", {}, chosen, {"Accept": "*/*"}, response_type=kind, auth_settings=["BearerToken"],
+                _return_http_data_only=True, _request_timeout=30,
+            )  # fmt: skip
+        except client.ApiException as error:
+            raise _refusal(error.status, path) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise SourceError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
+
+
+def _refusal(code: int, path: str) -> SourceError:
+    match code:
+        case 404:
+            return MissingError("There is no such object, or Modelyard is not installed in this cluster.")
+        case 401:
+            return SourceError("The cluster does not accept the kubeconfig's credentials: log in again.")
+        case 403:
+            return SourceError(f"You may not read {path.rpartition('/')[2]} there: choose a namespace with -n.")
+        case _:
+            return SourceError(f"The cluster answered {code}.")
+
+
+def _path(kind: Kind, namespace: str | None) -> str:
+    root = "/apis/" if kind.group else "/api/"
+    return f"{root}{kind.api_version}" + (f"/namespaces/{namespace}" if namespace else "") + f"/{kind.plural}"
+
+
+def _plain(value: Dto) -> Json:
+    return value.model_dump(mode="json", by_alias=True, exclude_none=True)

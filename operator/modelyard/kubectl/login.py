@@ -1,0 +1,39 @@
+"""Who one is, by the kubeconfig: its context's namespace, its server, and a token if it has one.
+
+Reading it, token files and programs that make tokens are the `kubernetes` package's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kubernetes import client, config
+
+from modelyard.kubectl.source import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A way into a cluster."""
+
+    configuration: Any
+    namespace: str
+    token: str | None
+
+
+def login(kubeconfig: str | None, context: str | None) -> Login:
+    """By a kubeconfig (None: KUBECONFIG or ~/.kube/config). Raises SourceError."""
+    configuration = client.Configuration()
+    try:
+        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+        contexts, active = config.list_kube_config_contexts(config_file=kubeconfig)
+    except (config.ConfigException, OSError, TypeError, KeyError):
+        raise SourceError(
+            "There is no usable kubeconfig: set KUBECONFIG, or --kubeconfig, to a file whose context can log in."
+        ) from None
+    chosen = next((c for c in contexts if c["name"] == context), active)
+    header = str(configuration.api_key.get("authorization") or "")
+    scheme, _, token = header.partition(" ")
+    has_token = scheme.lower() == "bearer" and token
+    return Login(configuration, chosen["context"].get("namespace") or "default", token if has_token else None)

@@ -1,0 +1,59 @@
+"""Where rows come from: the status API or the cluster itself. Both answer alike: nothing behind this differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+class SourceError(Exception):
+    """It cannot be had; the text says why and what to do."""
+
+
+class MissingError(SourceError):
+    """There is no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: one namespace, or None for all that one may see."""
+
+    namespace: str | None
+
+
+class Source(Protocol):
+    """Everything that the commands ask."""
+
+    words: str
+    """What it is, for people."""
+
+    def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
+        """Rows of a kind. Raises SourceError."""
+        ...
+
+    def detail(self, plural: str, namespace: str, name: str) -> Json:
+        """One object. Raises SourceError."""
+        ...
+
+    def export(self, plural: str, namespace: str, name: str) -> str:
+        """One object as YAML that can be applied. Raises SourceError."""
+        ...
+
+    def errors(self, scope: Scope) -> list[Json]:
+        """What needs a person, worst first. Raises SourceError."""
+        ...
+
+    def statistics(self, scope: Scope) -> Json:
+        """Totals. Raises SourceError."""
+        ...
+
+    def follow(self, plural: str, scope: Scope, name: str = "") -> Iterator[list[Json]]:
+        """All rows each time that one of them changes, for ever. Raises SourceError."""
+        ...
+
+    def logs(self, namespace: str, training: str, lines: int) -> Sequence[str]:
+        """The end of a training's log. Raises SourceError."""
+        ...
