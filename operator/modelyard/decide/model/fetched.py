@@ -126,7 +126,7 @@ def _unchanged(view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | No
     same_spec = (view.model.get("status") or {}).get("observedGeneration") == generation_of(view.model)
     if active is not None and old.get("phase") == READY and same_spec and said.phase == PENDING:
         said = Said(READY, "Ready", "All files are there.")
-    kept = served(old) if active is not None else {}
+    kept = _serving(active, old, None, None, now) if active is not None else {}
     entry = make(wish.version.name, said, old, now=now, generation=generation_of(view.model), origin="Source", **kept)
     # What was begun for an earlier spec is wanted no more; while it is just the source that is unknown, it may be.
     stale = [c for c in mine if c is not active] if said.phase == FAILED else []
@@ -259,11 +259,13 @@ def _outcome(
     return Outcome(entry, (*step.actions, *removals), step.requeue_after)
 
 
-def _serving(active: Obj, old: Mapping[str, Any], step: Step | None, content: Content, now: datetime) -> dict[str, Any]:
+def _serving(
+    active: Obj, old: Mapping[str, Any], step: Step | None, content: Content | None, now: datetime
+) -> dict[str, Any]:
     """What is said about the volume that serves; `step` if it is the desired one, and complete."""
     name = active["metadata"]["name"]
     known = served(old) if old.get("pvcName") == name else {}
-    is_data = dict(content.options).get("repoType") == "DATASET"
+    is_data = content is not None and dict(content.options).get("repoType") == "DATASET"
     fields = {
         **known,
         "pvcName": name,
