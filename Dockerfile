@@ -1,6 +1,8 @@
 # The operator's image: operator, collector, status API and loader in one, without torch.
 #   docker build -t modelyard:dev .
 ARG BASE=python:3.12-slim
+# The stage below, or an image that was made of it.
+ARG DEPENDENCIES=dependencies
 
 FROM ${BASE} AS build
 ENV UV_SYSTEM_CERTS=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
@@ -12,8 +14,10 @@ RUN --mount=type=cache,target=/root/.cache \
     /uv/bin/uv venv --quiet --python python3 /opt/modelyard && \
     /uv/bin/uv pip sync --quiet --python /opt/modelyard/bin/python --require-hashes /requirements/operator.lock
 
-FROM ${BASE}
+FROM ${BASE} AS dependencies
 COPY --from=build /opt/modelyard /opt/modelyard
+
+FROM ${DEPENDENCIES}
 # USER: a pod may run under any uid, also one that the image knows no name of.
 ENV PATH=/opt/modelyard/bin:$PATH PYTHONPATH=/opt/modelyard/app PYTHONUNBUFFERED=1 HOME=/tmp USER=modelyard
 RUN printf '#!/opt/modelyard/bin/python\nimport sys\nfrom modelyard.cli import main\nsys.exit(main())\n' \

@@ -36,7 +36,7 @@ define make-venv
 	@rm -rf $(1).new && $(UV) venv --quiet --relocatable --python python3 $(1).new
 	@$(UV) pip sync --quiet --python $(1).new/bin/python --require-hashes requirements/$(2).lock
 	@rm -rf $(1) && mv $(1).new $(1)
-	@ls -dt $(CACHE)/venv-$(2)-* | tail -n +3 | xargs -r rm -rf  # an environment of torch's size: keep the newest two
+	@ls -dt $(CACHE)/venv-$(2)-* | tail -n +6 | xargs -r rm -rf  # files are shared with the cache; older ones may still be in use
 endef
 
 $(DEV)/bin/python: | $(UV)

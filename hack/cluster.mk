@@ -16,7 +16,9 @@ cluster-status: $(LIGHT)/bin/python ## Say what runs, on which ports, and what t
 	@$(LOCALCLUSTER) status
 
 .PHONY: images
-images: $(LIGHT)/bin/python ## Build the operator's and the trainer's image (tag dev) into the cluster
-	@$(LOCALCLUSTER) ensure --name $(NAME) >/dev/null
-	@$(LOCALCLUSTER) build-image --name $(NAME) --tag localhost/modelyard:dev --file Dockerfile --context .
-	@$(LOCALCLUSTER) build-image --name $(NAME) --tag localhost/modelyard-trainer:dev --file Dockerfile.trainer --context .
+images: $(LIGHT)/bin/python ## Build the operator's, the trainer's and the demo hub's image into the cluster
+	@$(LIGHT)/bin/python -m deploy images
+
+.PHONY: install
+install: $(LIGHT)/bin/python ## Build what has changed and upgrade Modelyard in the cluster
+	@$(LIGHT)/bin/python -m deploy install

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from demo.clock import Clock
 from demo.watch import DemoError, condition, until_ended
 from deploy import hub, images, release
 from deploy.release import Cluster
-from deploy.shell import ROOT, CommandError, launcher, run, show
+from deploy.shell import ROOT, CommandError
+from deploy.target import bring_up
 
 NAMESPACE = "modelyard-demo"
 EXAMPLES = ROOT / "examples"
 TRAININGS = ("breast-cancer", "docstrings")
 PREDICTORS = ("predict-tumours", "predict-docstrings")
-
-
-def bring_up() -> tuple[Cluster, str]:
-    """The cluster and the prefix of image names in it."""
-    show(launcher("ensure"))
-    found = json.loads(run(launcher("ensure", "--output", "json")))
-    cluster = Cluster(
-        Path(found["kubeconfig"]),
-        run(launcher("bin", "kubectl")).strip(),
-        run(launcher("bin", "helm")).strip(),
-    )
-    return cluster, found["imagePrefix"]
 
 
 def apply(cluster: Cluster, name: str, replace: tuple[str, str] = ("", "")) -> None:
@@ -66,11 +53,10 @@ def predict(cluster: Cluster, trainer: tuple[str, str]) -> None:
 def demo(clock: Clock) -> None:
     """All of it. Raises CommandError or DemoError."""
     with clock.step("A cluster"):
-        cluster, prefix = bring_up()
+        target = bring_up()
+        cluster = target.cluster
     with clock.step("Images"):
-        operator, trainer, demo_hub = (
-            images.build(image, prefix) for image in (images.OPERATOR, images.TRAINER, images.HUB)
-        )
+        operator, trainer, demo_hub = target.build(images.OPERATOR, images.TRAINER, images.HUB)
     with clock.step("Modelyard, from its Helm chart"):
         release.install(cluster, operator, trainer, {})
         start_afresh(cluster)

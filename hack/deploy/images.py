@@ -20,26 +20,39 @@ class Image:
     name: str
     dockerfile: str
     paths: tuple[str, ...]
+    dependencies: tuple[str, ...] = ()
 
     def key(self) -> str:
         """Twelve hex digits over names and contents of everything that goes into the image."""
-        digest = hashlib.sha256()
-        for path in sorted(p for entry in (self.dockerfile, *self.paths) for p in _files(ROOT / entry)):
-            digest.update(f"{path.relative_to(ROOT)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:12]
+        return _digest(self.dockerfile, *self.dependencies, *self.paths)
+
+    def dependencies_key(self) -> str | None:
+        """The same of its stage `dependencies`; None for an image without one."""
+        return _digest(self.dockerfile, *self.dependencies) if self.dependencies else None
 
 
 LOCKS = "requirements/bootstrap.lock"
 OPERATOR = Image(
     "modelyard",
     "Dockerfile",
-    (LOCKS, "requirements/operator.lock", "operator/modelyard", "training/modelyard_training/params"),
+    ("operator/modelyard", "training/modelyard_training/params"),
+    (LOCKS, "requirements/operator.lock"),
 )
 TRAINER = Image(
-    "modelyard-trainer", "Dockerfile.trainer", (LOCKS, "requirements/trainer.lock", "training/modelyard_training")
+    "modelyard-trainer",
+    "Dockerfile.trainer",
+    ("training/modelyard_training",),
+    (LOCKS, "requirements/trainer.lock"),
 )
 HUB = Image("modelyard-demo-hub", "hack/hub/Dockerfile", ("hack/hub",))
+
+
+def _digest(*entries: str) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for entry in entries for p in _files(ROOT / entry)):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _files(path: Path) -> list[Path]:
@@ -51,5 +64,14 @@ def _files(path: Path) -> list[Path]:
 def build(image: Image, repository_prefix: str) -> tuple[str, str]:
     """Build what is not there yet; returns repository and tag."""
     repository, tag = f"{repository_prefix}{image.name}", image.key()
-    show(launcher("build-image", "--tag", f"{repository}:{tag}", "--file", ROOT / image.dockerfile, "--context", ROOT))
+    key = image.dependencies_key()
+    show(
+        launcher(
+            "build-image",
+            *("--tag", f"{repository}:{tag}"),
+            *("--file", ROOT / image.dockerfile),
+            *("--context", ROOT),
+            *(() if key is None else ("--dependencies-key", key)),
+        )
+    )
     return repository, tag

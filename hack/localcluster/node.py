@@ -49,7 +49,7 @@ class ImageStore:
     def load(self, archive: Path) -> str:
         return run(*self._ctr("images", "import", archive))
 
-    def keep_newest(self, reference: str, number: int = 3) -> None:
+    def keep_newest(self, reference: str, number: int = 2) -> None:
         """Note an image as the newest of its repository, and drop those before the newest few.
 
         A trainer's image takes gigabytes; the ones before the last are kept for pods that still run them.

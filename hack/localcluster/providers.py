@@ -101,11 +101,18 @@ def ensure(name: str) -> Ensured:
     return Ensured(provider, name, str(Cluster(name).up()), "localhost/")
 
 
-def build_image(name: str, tag: str, dockerfile: Path, context: Path, arguments: Mapping[str, str]) -> None:
-    """Build an image for the chosen cluster."""
+def build_image(
+    name: str,
+    tag: str,
+    dockerfile: Path,
+    context: Path,
+    arguments: Mapping[str, str],
+    dependencies_key: str | None = None,
+) -> None:
+    """Build an image for the chosen cluster. Docker needs no `dependencies_key`: its own cache keeps the stage."""
     provider = choose()
     if provider is Provider.LOCAL:
-        buildkit.build_image(name, tag, dockerfile, context, arguments)
+        buildkit.build_image(name, tag, dockerfile, context, arguments, dependencies_key)
         return
     if not docker_answers():
         raise LauncherError("images for a cluster of your own are built with Docker, and no Docker engine answers")

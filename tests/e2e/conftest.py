@@ -9,13 +9,13 @@ import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+
 from deploy import hub as demo_hub
 from deploy import images, release
 from deploy.release import Cluster
-from deploy.shell import launcher, run
+from deploy.target import bring_up
 from support.place import Place
 
 HUB_NAMESPACE = "modelyard-e2e-hub"
@@ -34,13 +34,9 @@ class Installed:
 
 @pytest.fixture(scope="session")
 def installed() -> Installed:
-    found = json.loads(run(launcher("ensure", "--output", "json")))
-    cluster = Cluster(
-        Path(found["kubeconfig"]), run(launcher("bin", "kubectl")).strip(), run(launcher("bin", "helm")).strip()
-    )
-    operator, trainer, hub_image = (
-        images.build(image, found["imagePrefix"]) for image in (images.OPERATOR, images.TRAINER, images.HUB)
-    )
+    target = bring_up()
+    cluster = target.cluster
+    operator, trainer, hub_image = target.build(images.OPERATOR, images.TRAINER, images.HUB)
     release.install(cluster, operator, trainer, {})
     make_namespace(cluster, HUB_NAMESPACE)
     token = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from support.place import Obj, Place, condition, custom
 
 VERSION = {"name": "v2", "repo": "sentence-transformers/all-MiniLM-L6-v2"}
