@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -53,7 +53,7 @@ class Kube:
             pair.write(_content(user, "client-certificate") + b"\n" + _content(user, "client-key"))
             pair.flush()
             context.load_cert_chain(pair.name)
-        self._http = httpx.Client(
+        self._http = httpx2.Client(
             base_url=cluster["server"], verify=context, trust_env=False, timeout=30, headers={"User-Agent": "test"}
         )
 
