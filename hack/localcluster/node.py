@@ -62,6 +62,15 @@ class ImageStore:
                 attempt(*self._ctr("images", "delete", old))
             record[repository] = references[-number:]
             self._record.write_text(json.dumps(record, indent=1))
+            self._delete_nameless()
+
+    def _delete_nameless(self) -> None:
+        """Delete what kubelet's side calls by its id alone [it gives each image such a name, which keeps the layers]."""
+        rows = [line.split() for line in run(*self._ctr("images", "list")).splitlines()[1:]]
+        named = {row[2] for row in rows if not row[0].startswith("sha256:")}
+        nameless = [row[0] for row in rows if row[0].startswith("sha256:") and row[2] not in named]
+        if nameless:
+            attempt(*self._ctr("images", "delete", "--sync", *nameless))
 
     def remove_containers(self) -> bool:
         """Forget the containers of an earlier cluster, none of which runs; whether there were any."""
