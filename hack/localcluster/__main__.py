@@ -85,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--file", type=Path, required=True, metavar="DOCKERFILE")
     build.add_argument("--context", type=Path, required=True, metavar="DIR")
     build.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
-    build.add_argument(
-        "--dependencies-key", metavar="KEY", help="make the stage `dependencies` an image of its own"
-    )
+    build.add_argument("--dependencies-key", metavar="KEY", help="make the stage `dependencies` an image of its own")
     load = command("load-image", lambda a: providers.load_image(a.name, a.archive), "bring an image archive into it")
     load.add_argument("archive", type=Path, metavar="FILE")
     command("base-image", _base_image, "make the base image; print its name", takes_name=False)

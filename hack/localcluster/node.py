@@ -65,7 +65,7 @@ class ImageStore:
             self._delete_nameless()
 
     def _delete_nameless(self) -> None:
-        """Delete what kubelet's side calls by its id alone [it gives each image such a name, which keeps the layers]."""
+        """Delete images that only their id names [kubelet's side names each so, which keeps the layers]."""
         rows = [line.split() for line in run(*self._ctr("images", "list")).splitlines()[1:]]
         named = {row[2] for row in rows if not row[0].startswith("sha256:")}
         nameless = [row[0] for row in rows if row[0].startswith("sha256:") and row[2] not in named]
