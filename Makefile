@@ -115,3 +115,7 @@ test: lint ## Everything
 .PHONY: clean
 clean: ## Remove what the tests and the linters left in the checkout
 	@rm -rf build .pytest_cache .hypothesis .ruff_cache .mypy_cache
+
+.PHONY: bench-api
+bench-api: $(DEV)/bin/python ## The status API under load, with the API server beside it; figures in build/bench/api.json
+	@$(PYTHON) tests/bench/api.py

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import client
@@ -27,6 +29,7 @@ from modelyard.statusapi.statistics import statistics
 
 _POLL_SECONDS: Final = 2.0
 _PAGE: Final = 500
+_SECONDS: Final = 30
 
 
 class Direct:
@@ -88,8 +91,8 @@ class Direct:
             raise MissingError("There is no pod of that training any more, or not yet.")
         newest = max(pods, key=lambda pod: int(pod["metadata"]["labels"].get(meta.LABEL_ATTEMPT, "0")))
         path = f"/api/v1/namespaces/{namespace}/pods/{newest['metadata']['name']}/log"
-        text = self._ask(path, {"tailLines": lines, "container": CONTAINER}, "str")
-        return str(text).splitlines()
+        text: str = self._ask(path, {"tailLines": lines, "container": CONTAINER}, text=True)
+        return text.splitlines()
 
     def _objects(self, shown: Shown, scope: Scope, selector: str = "", name: str = "") -> list[Obj]:
         parts = [part for part in (shown.selector, selector) if part]
@@ -108,17 +111,19 @@ class Direct:
         found: Obj = self._ask(f"{_path(kind, namespace)}/{name}", {})
         return found
 
-    def _ask(self, path: str, query: Json, kind: str = "object") -> Any:
-        chosen = [(name, value) for name, value in query.items() if value not in ("", None)]
+    def _ask(self, path: str, query: Json, *, text: bool = False) -> Any:
+        chosen = {name: value for name, value in query.items() if value not in ("", None)}
+        url = self._api.configuration.host + path + (f"?{urlencode(chosen)}" if chosen else "")
+        headers = {"Accept": "*/*" if text else "application/json", "User-Agent": self._api.user_agent}
         try:
-            return self._api.call_api(
-                path, "GET", {}, chosen, {"Accept": "*/*"}, response_type=kind, auth_settings=["BearerToken"],
-                _return_http_data_only=True, _request_timeout=30,
-            )  # fmt: skip
-        except client.ApiException as error:
-            raise _refusal(error.status, path) from None
+            self._api.update_params_for_auth(headers, None, ["BearerToken"], path, "GET", None)
+            answer = self._api.rest_client.request("GET", url, headers=headers, _request_timeout=_SECONDS)
+            raw: bytes = answer.read()
         except urllib3.exceptions.HTTPError as error:
             raise SourceError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
+        if not 200 <= answer.status < 300:
+            raise _refusal(answer.status, path)
+        return raw.decode("utf-8", "replace") if text else json.loads(raw)
 
 
 def _refusal(code: int, path: str) -> SourceError:

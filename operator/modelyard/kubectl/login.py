@@ -33,7 +33,5 @@ def login(kubeconfig: str | None, context: str | None) -> Login:
             "There is no usable kubeconfig: set KUBECONFIG, or --kubeconfig, to a file whose context can log in."
         ) from None
     chosen = next((c for c in contexts if c["name"] == context), active)
-    header = str(configuration.api_key.get("authorization") or "")
-    scheme, _, token = header.partition(" ")
-    has_token = scheme.lower() == "bearer" and token
-    return Login(configuration, chosen["context"].get("namespace") or "default", token if has_token else None)
+    token = str(configuration.api_key.get("BearerToken") or "").removeprefix("Bearer ").strip()
+    return Login(configuration, chosen["context"].get("namespace") or "default", token or None)

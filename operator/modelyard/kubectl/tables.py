@@ -88,6 +88,10 @@ def _cost(row: Json, now: datetime) -> str:
     return f"${row['costUSD']}" if row.get("costUSD") else "-"
 
 
+def _speed(row: Json, now: datetime) -> str:
+    return f"{row['throughput']:.4g} {row.get('unit') or 'units'}/s" if row.get("throughput") else "-"
+
+
 def _eta(row: Json, now: datetime) -> str:
     return span(row.get("etaSeconds")) if row.get("phase") == "Running" else "-"
 
@@ -153,7 +157,7 @@ COLUMNS: Final[Mapping[str, Sequence[tuple[str, Cell]]]] = {
         ("NAME", _field("name")),
         ("GPU", _gpu),
         ("PROGRESS", _percent),
-        ("SPEED", lambda row, now: f"{_text(row.get('throughput'))} {row.get('unit') or ''}/s".replace(" /s", "/s")),
+        ("SPEED", _speed),
         ("ETA", _eta),
         ("GPU HOURS", lambda row, now: f"{(row.get('gpuSeconds') or 0) / 3600:.2f}"),
         ("COST", _cost),

@@ -51,7 +51,11 @@ def api(api_kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def admin_token(kube: Kube, system: str) -> str:
     """Somebody who may see all of ours everywhere."""
     token = account(kube, system, "viewer-of-all")
-    everything = [rule(VIEW, ["*"]), rule(VIEW, ["pods", "events", "namespaces"], group="")]
+    everything = [
+        rule(VIEW, ["*"]),
+        rule(VIEW, ["datasets"], group="dataset.baizeai.io"),
+        rule(VIEW, ["pods", "pods/log", "events", "namespaces"], group=""),
+    ]
     grant(kube, "viewer-of-all", service_account(system, "viewer-of-all"), everything)
     return token
 

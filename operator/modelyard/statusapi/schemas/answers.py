@@ -243,7 +243,7 @@ class SecretFinding(Dto):
 
     model_source: str
     type: str
-    ready: bool | None
+    ready: bool | None = None
     reason: str | None = None
     message: str | None = None
     checked_keys: list[str] = Field(default=[])
@@ -254,7 +254,7 @@ class SecretCheck(Dto):
     """The rules of the type, applied. Nothing was read from any Secret for this."""
 
     valid: bool | None = Field(
-        description="None: the operator has not looked at that Secret yet, and no keys were given."
+        default=None, description="None: the operator has not looked at that Secret yet, and no keys were given."
     )
     problems: list[SecretProblem] = Field(default=[])
     needed_keys: list[list[str]] = Field(default=[], description="Sets of keys; the Secret needs one of them whole.")

@@ -1,0 +1,160 @@
+"""The plugin by both ways, the status API with a token and the cluster with a certificate: they answer alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from localcluster import ControlPlane
+from localcluster.tools import build_tools
+from modelyard.resources.meta import TRAINING
+from support.cluster import Kube, wait_for
+from support.statusapi import ROOT, SPECS, ApiProcess, grant, make, rule
+
+RUNNING = {
+    "phase": "Running",
+    "observedGeneration": 1,
+    "progress": {"percent": 40, "step": 400, "totalSteps": 1000, "etaSeconds": 3700},
+    "metrics": {"loss": 0.5},
+    "epochs": [{"epoch": n, "step": 100 * n, "metrics": {"loss": 1 / n}} for n in range(1, 5)],
+    "cost": {"gpuSeconds": 7200, "estimatedUSD": "5.00", "asOf": "2026-11-21T01:31:00Z"},
+}
+
+
+@dataclass
+class Plugin:
+    """The program with one way to log in."""
+
+    kubeconfig: Path
+    api: str
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        python_path = f"{ROOT}/operator:{ROOT}/training"
+        more = {"KUBECONFIG": str(self.kubeconfig), "MODELYARD_API": self.api, "PYTHONPATH": python_path}
+        return {**os.environ, **more, "PATH": f"{self.folder}:{os.environ['PATH']}"}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "modelyard.cli", *words]
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment(), timeout=60)
+
+    def out(self, *words: str) -> str:
+        found = self.run(*words)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+
+
+@pytest.fixture(params=["api", "cluster"])
+def plugin(
+    request: pytest.FixtureRequest,
+    control_plane: ControlPlane,
+    api: ApiProcess,
+    admin_token: str,
+    kube: Kube,
+    tmp_path: Path,
+) -> Plugin:
+    program = tmp_path / "kubectl-modelyard"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m modelyard.kubectl.main "$@"\n')
+    program.chmod(0o755)
+    if request.param == "cluster":
+        return Plugin(control_plane.client_kubeconfig("jane", ["system:masters"]), api.url, tmp_path)
+    content = yaml.safe_load(control_plane.kubeconfig.read_text())
+    for user in content["users"]:
+        user["user"] = {"token": admin_token}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return Plugin(path, api.url, tmp_path)
+
+
+def test_tables_json_yaml_and_totals(
+    plugin: Plugin, kube: Kube, api: ApiProcess, admin_token: str, namespace: str
+) -> None:
+    make(kube, TRAINING, namespace, "one", SPECS["trainings"], RUNNING)
+    seen = api.caller(admin_token)
+    wait_for(lambda: [r["phase"] for r in seen.json("/trainings", namespace=namespace)["items"]] == ["Running"], "it")
+    lines = plugin.out("get", "trn", "-n", namespace).splitlines()
+    assert lines[0].split() == [
+        "NAME",
+        "PHASE",
+        "PROGRESS",
+        "STEP",
+        "LOSS",
+        "ETA",
+        "GPU",
+        "TRY",
+        "COST",
+        "REASON",
+        "AGE",
+    ]
+    assert lines[1].split()[:6] == ["one", "Running", "40%", "400/1000", "0.5", "1h1m"]
+    rows = json.loads(plugin.out("get", "trainings", "-n", namespace, "-o", "json"))["items"]
+    assert rows == seen.json("/trainings", namespace=namespace)["items"]
+    detail = json.loads(plugin.out("get", "trainings/one", "-n", namespace, "-o", "json"))
+    assert detail == seen.json(f"/namespaces/{namespace}/trainings/one")
+    text = plugin.out("get", "trainings", "one", "-n", namespace, "-o", "yaml")
+    assert text == seen.get(f"/namespaces/{namespace}/trainings/one/export").text
+    assert plugin.out("get", "trainings", "-n", namespace, "-o", "name") == "trainings/one\n"
+    assert "GPU hours 2.00   cost $5.00" in plugin.out("top", "-n", namespace)
+    totals = json.loads(plugin.out("get", "statistics", "-n", namespace, "-o", "json"))
+    assert totals == seen.json("/statistics", namespace=namespace)
+    assert "No errors found" in plugin.out("get", "errors", "-n", namespace)
+    missing = plugin.run("get", "training", "none", "-n", namespace)
+    assert (missing.returncode, missing.stderr) == (
+        1,
+        "kubectl modelyard: There is none of trainings with the name none.\n",
+    )
+    assert "no pod of that" in plugin.run("logs", "one", "-n", namespace).stderr
+    assert plugin.run("get").returncode == 2
+
+
+def test_a_live_view_until_the_run_is_over(plugin: Plugin, kube: Kube, namespace: str) -> None:
+    make(kube, TRAINING, namespace, "one", SPECS["trainings"], RUNNING)
+    command = [sys.executable, "-m", "modelyard.cli", "watch", "training", "one", "-n", namespace, "--until-over"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plugin.environment()) as process:
+        assert process.stdout is not None
+        time.sleep(3)
+        step = {"progress": {"percent": 50, "step": 500}, "metrics": {"loss": 0.2}}
+        kube.merge(TRAINING, namespace, "one", {"status": step}, "status")
+        time.sleep(3)
+        kube.merge(TRAINING, namespace, "one", {"status": {"phase": "Succeeded"}}, "status")
+        said = process.stdout.read()
+        assert process.wait(30) == 0
+    assert "50%" in said
+    assert "step 500/1000" in said
+    assert "Succeeded" in said
+    assert any(0x2800 < ord(char) <= 0x28FF for char in said)
+
+
+def test_kubectl_finds_it_and_names_complete(plugin: Plugin, kube: Kube, filled: str) -> None:
+    kubectl = str(build_tools(["kubectl"])["kubectl"])
+    command = [kubectl, "modelyard", "get", "models", "-n", filled, "-o", "name"]
+    env = plugin.environment()
+
+    def listed() -> bool:
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=env).stdout == "models/one\n"
+
+    wait_for(listed, "the object")
+    assert plugin.out("completion", "bash").startswith("_kubectl_modelyard()")
+    words = [sys.executable, "-m", "modelyard.kubectl.main", "__complete", "get", ""]
+    said = subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout.split()
+    assert said[:3] == ["models", "modelsources", "trainings"]
+
+
+def test_who_may_see_nothing_is_told_so(
+    control_plane: ControlPlane, api: ApiProcess, kube: Kube, tmp_path: Path
+) -> None:
+    nobody = Plugin(control_plane.client_kubeconfig("nobody"), "", tmp_path)
+    refused = nobody.run("get", "models", "-n", "default")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "You may not read models" in refused.stderr
+    grant(kube, "plugin-jim", {"kind": "User", "name": "jim"}, [rule(["list"], ["models"])], "default")
+    jim = Plugin(control_plane.client_kubeconfig("jim"), "", tmp_path)
+    assert "No models found in namespace default." in jim.out("get", "models", "-n", "default")
