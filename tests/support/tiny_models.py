@@ -76,7 +76,10 @@ def bpe_tokenizer() -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<s>", "</s>", "<pad>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=335, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=335,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(local_text(), trainer)
     return PreTrainedTokenizerFast(
@@ -228,8 +231,10 @@ def _flux(folder: Path, dev: bool) -> Any:
         axes_dims_rope=(4, 4, 8),
         guidance_embeds=dev,
     )
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True) if dev else (
-        FlowMatchEulerDiscreteScheduler(shift=1.0)
+    scheduler = (
+        FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+        if dev
+        else (FlowMatchEulerDiscreteScheduler(shift=1.0))
     )
     return FluxPipeline(
         scheduler=scheduler,

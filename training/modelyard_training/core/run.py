@@ -29,7 +29,7 @@ from modelyard_training.params import RECIPES, CheckpointPolicy, RunConfig, reso
 
 log = logging.getLogger(__name__)
 
-_MODULES = {"causalLM": "causal_lm", "tabular": "tabular", "text": "text"}
+_MODULES = {"causalLM": "causal_lm", "tabular": "tabular", "text": "text", "textToImageLoRA": "text_to_image"}
 _LAST_WORDS = 10.0
 
 
@@ -61,6 +61,20 @@ class Run:
                 f"The recipe {self.config.recipe} needs a base model, and none is there: set spec.model.ref."
             )
         return folder
+
+    def assistant(self) -> Path | None:
+        """Folder of the mounted assistant model, if the run has one. Raises `BadInput` if it is named and not there."""
+        if self.config.assistant is None:
+            return None
+        root = Path(self.environment.get("MODELYARD_ASSISTANT") or "/modelyard/assistant")
+        folder = root / self.config.assistant.path if self.config.assistant.path else root
+        if ".." in folder.parts or not folder.is_dir():
+            raise BadInput("The assistant model is not there: check spec.model.assistantRef.")
+        return folder
+
+    def output(self) -> Path:
+        """Root of the output volume."""
+        return Path(self.environment.get("MODELYARD_OUTPUT") or "/modelyard/output")
 
 
 def main(environment: Mapping[str, str], stop: Stop) -> int:
@@ -165,7 +179,8 @@ def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
     params, about = run.params, task.describe()
     early = params.get("earlyStopping") or {"patience": 0, "minDelta": 0.0}
     return Settings(
-        epochs=params["epochs"],
+        # Every epoch has a step at least.
+        epochs=params["epochs"] or params["maxSteps"],
         max_steps=params["maxSteps"],
         accumulation=params["gradientAccumulation"],
         schedule=params["schedule"],

@@ -63,7 +63,9 @@ class Task(Protocol):
         """The mean loss of a batch (scalar, with gradient), over `model`, which may wrap the task's own."""
 
     def evaluate(self, world: World) -> dict[str, float]:
-        """Metrics on the held-out split, `validationLoss` among them. Every process calls it and gets the same.
+        """Metrics on the held-out split, `validationLoss` among them, or none if nothing is held out.
+
+        Every process calls it and gets the same.
 
         Raises `Stopped`, in all processes, when the run is asked to stop.
         """
@@ -84,3 +86,13 @@ class Counting(Protocol):
 
     def count(self, indices: Indices) -> int:
         """How many of its `unit` a batch has."""
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A task that shows what it has learned every `sample_every` steps and after the last one."""
+
+    sample_every: int
+
+    def sample(self, step: int) -> None:
+        """Writes samples of the step. It changes no weight; the loop keeps the random generators. Raises OSError."""

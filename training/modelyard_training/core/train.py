@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from modelyard_training.core import checkpoint, determinism, schedule
 from modelyard_training.core.checkpoint import Checkpoints, Snapshot
-from modelyard_training.core.errors import BadInput, Stopped
+from modelyard_training.core.errors import BadInput, DiskFull, Stopped, no_space
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
-from modelyard_training.core.task import Batch, Counting, Indices, Task
+from modelyard_training.core.task import Batch, Counting, Indices, Sampling, Task
 from modelyard_training.core.world import World
 
 _READ_SECONDS = 0.5
@@ -156,6 +156,7 @@ class Loop:
         self.model.train()
         while p.batch < len(batches) and p.step < self.total_steps:
             self._step(batches[p.batch : p.batch + self.settings.accumulation])
+            self._sample()
             last = p.batch >= len(batches) or p.step >= self.total_steps
             if not self._turn(may_save=not last):
                 return False
@@ -191,6 +192,28 @@ class Loop:
         p.batch += len(batches)
         assert total is not None
         self._window.append((p.step, batches[0], total))
+
+    def _sample(self) -> None:
+        """Lets the first process write samples when they are due; the others wait for it."""
+        task, step = self.task, self.progress.step
+        if not isinstance(task, Sampling) or (step % task.sample_every and step != self.total_steps):
+            return
+        self._read_losses()
+        if self.world.first:
+            self._report("Sampling")
+            rng = determinism.rng_state(self.world.device)
+            try:
+                with self._autocast():
+                    task.sample(step)
+            except OSError as error:
+                if not no_space(error):
+                    raise
+                raise DiskFull(
+                    f"The output volume is full: the samples of step {step} could not be written. Give output.storage "
+                    "more room, or raise sampleEvery."
+                ) from error
+            determinism.set_rng_state(rng, self.world.device)
+        self.world.barrier()
 
     def _turn(self, *, may_save: bool) -> bool:
         """Between two steps: what the clock or a signal asks of any process, all do. False: stop here."""
@@ -240,7 +263,7 @@ class Loop:
         with torch.inference_mode(), self._autocast():
             metrics = self.task.evaluate(self.world)
         self.model.train()
-        if not math.isfinite(metrics["validationLoss"]):
+        if not math.isfinite(metrics.get("validationLoss", 0.0)):
             raise BadInput(
                 f"The loss on the held-out split is not a finite number after step {self.progress.step}. Look for "
                 "extreme values in its rows, or lower learningRate."

@@ -46,6 +46,9 @@ class TextToImageLoRAParams(LoopParams):
         description="Prompts of the sample pictures, always with the same seeds.",
     )
     lora: LoRA | None = Field(default=None, description="Size of the adapter.")
+    epochs: Annotated[int | None, Unset(None, "`maxSteps` alone decides")] = Field(
+        default=None, ge=1, le=100000, description="Passes over the pictures."
+    )
     max_steps: Annotated[int | None, Unset(1500, "usual for a subject of 10 to 30 pictures")] = Field(
         default=None, ge=1, le=100_000_000, description="Optimiser steps."
     )

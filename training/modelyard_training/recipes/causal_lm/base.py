@@ -1,4 +1,4 @@
-"""The base model of a language run: whether it is one that is known to work, its tokenizer, its weights, the adapter."""
+"""The base model of a language run: whether it is known to work, its tokenizer, its weights, the adapter."""
 
 from __future__ import annotations
 

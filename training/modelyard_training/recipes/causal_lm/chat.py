@@ -80,7 +80,9 @@ class Chats:
         Raises `BadInput` for messages that the template refuses, or whose answers it does not tell apart.
         """
         if self._marked:
-            out = self._apply(messages, tools, place, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+            out = self._apply(
+                messages, tools, place, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            )
             return list(out["input_ids"]), _runs(out["assistant_masks"])
         whole = self._apply(messages, tools, place, tokenize=False)
         spans = [

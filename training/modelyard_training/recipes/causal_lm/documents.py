@@ -167,7 +167,9 @@ class Encoder:
             if number % _TOKENIZE == 0:
                 self._stop.check()
             self.notes["longestTokens"] = max(self.notes["longestTokens"], len(tokens))
-            pieces = list(self._fit(np.asarray(tokens, np.int32), np.asarray(counts, np.bool_), kind, table, rows[number]))
+            pieces = list(
+                self._fit(np.asarray(tokens, np.int32), np.asarray(counts, np.bool_), kind, table, rows[number])
+            )
             if not pieces:
                 self.notes["documentsWithoutLoss"] += 1
             yield from pieces
@@ -209,7 +211,9 @@ class Encoder:
 
     def _answers(self, table: Table, kind: str, columns: list[str]) -> Iterator[tuple[list[int], list[bool]]]:
         names = [*columns, *(["tools"] if "tools" in table.frame.columns else [])]
-        for row, values in zip(table.frame[ROW].to_list(), table.frame.select(names).iter_rows(named=True), strict=True):
+        for row, values in zip(
+            table.frame[ROW].to_list(), table.frame.select(names).iter_rows(named=True), strict=True
+        ):
             if kind == "completions" and isinstance(values["prompt"], str):
                 yield self._completion(values["prompt"], str(values["completion"] or ""))
                 continue

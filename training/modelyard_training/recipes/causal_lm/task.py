@@ -6,6 +6,7 @@ means would weigh the tokens of short batches more.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,15 @@ class Objective(nn.Module):
 
 def _loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+
+def _in_order(path: Path) -> None:
+    """peft writes sets in any order; the same run makes the same file."""
+    config = json.loads(path.read_text())
+    for name, value in config.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            config[name] = sorted(value)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
 class Rows:
@@ -208,4 +218,5 @@ class CausalLMTask:
             whole.save_pretrained(folder)
         else:
             model.save_pretrained(folder, save_embedding_layers=False)
+            _in_order(folder / "adapter_config.json")
         self._tokenizer.save_pretrained(folder)
