@@ -268,6 +268,7 @@ def calm(cluster: Cluster) -> None:
 @given(st.lists(st.tuples(steps, st.integers(0, 8)), min_size=2, max_size=12), versions)
 @example(life=[*FETCHED, (("delete", "claim and job"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
 @example(life=[*FETCHED, (("delete", "claim"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
+@example(life=[(("versions", [{"name": "v1", "repo": "org/a"}]), 1), (("delete", "source"), 1)], first=[])
 def test_every_interrupted_life_ends_as_an_undisturbed_one(
     life: list[tuple[tuple[str, Any], int]], first: list[Any]
 ) -> None:
@@ -282,14 +283,18 @@ def test_every_interrupted_life_ends_as_an_undisturbed_one(
         happen(cluster.world, what, value)
     undisturbed = cluster.over(cluster.world.copy())
     calm(undisturbed)
-    wanted = summary(undisturbed.world)
     for ref in cluster.roots():
+        # A source that is being deleted may come to know it before or after the Model has begun a download from it.
+        completed = cluster.over(cluster.world.copy())
+        completed.world.apply(completed.plan(ref), len(completed.plan(ref).actions))
+        calm(completed)
+        wanted = (summary(undisturbed.world), summary(completed.world))
         for upto in range(len(cluster.plan(ref).actions)):
             interrupted = cluster.over(cluster.world.copy())
             interrupted.world.apply(interrupted.plan(ref), upto)
             check(interrupted)
             calm(interrupted)
-            assert summary(interrupted.world) == wanted
+            assert summary(interrupted.world) in wanted
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
