@@ -10,6 +10,7 @@ the sizes.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import platform
@@ -80,7 +81,8 @@ def prepare(kube: Kube, plane: ControlPlane, folder: Path) -> tuple[Path, str]:
 def session(plane: ControlPlane, token: str) -> aiohttp.ClientSession:
     """The API server itself."""
     cluster = yaml.safe_load(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
-    context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    context = ssl.create_default_context(cadata=authority)
     connector = aiohttp.TCPConnector(ssl=context, limit=64)
     return aiohttp.ClientSession(plane.url, connector=connector, headers={"Authorization": f"Bearer {token}"})
 

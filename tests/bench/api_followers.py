@@ -1,7 +1,8 @@
 """Many followers of the stream in one process, each with the state that a UI would keep; told what to do on stdin.
 
 Commands, a line each: `mark` forgets the latencies so far, `report` prints them, `settle SECONDS FILE` waits until
-every follower's state is the one in FILE and prints how many are not. Events are parsed once for all who get the same bytes.
+every follower's state is the one in FILE and prints how many are not. Events are parsed
+once for all who get the same bytes.
 """
 
 from __future__ import annotations
