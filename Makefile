@@ -55,7 +55,8 @@ lock: | $(UV) ## Resolve the dependencies anew
 	uv_ pyproject.toml --extra dev -o requirements/dev.lock; \
 	uv_ pyproject.toml --extra operator --extra loader --extra api -c requirements/dev.lock -o requirements/operator.lock; \
 	uv_ pyproject.toml --extra training -c requirements/dev.lock -o requirements/trainer.lock; \
-	for name in requirements build; do uv_ hack/hub/$$name.in -o hack/hub/$$name.lock; done
+	for name in requirements build; do uv_ hack/hub/$$name.in -o hack/hub/$$name.lock; done; \
+	uv_ --no-deps hack/hub/weights.in -o hack/hub/weights.lock  # wanted for its files, not for the torch that it asks for
 
 # ---- the main job
 
