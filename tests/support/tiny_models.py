@@ -18,7 +18,8 @@ PIPELINES = ("sd15", "sdxl", "flux-dev", "flux-schnell")
 MARKED = (
     "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\n' }}"
     "{% if m.role == 'assistant' %}{% generation %}{{ m.content + eos_token }}{% endgeneration %}{{ '\n' }}"
-    "{% else %}{{ m.content + '\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    "{% else %}{{ m.content + '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 """A chat template that says which words are the assistant's."""
 

@@ -34,7 +34,14 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
     Gap("dataset.source.subset"),
     Gap(
         "recipe.name",
-        only=("tabular-classification", "tabular-regression", "text-classification", "text-regression"),
+        only=(
+            "tabular-classification",
+            "tabular-regression",
+            "text-classification",
+            "text-regression",
+            "causal-lm",
+            "text-to-image-lora",
+        ),
     ),
     Gap("recipe.unsetParams", only=("Default",)),
     Gap("compute.provider", only=("kubernetes",)),

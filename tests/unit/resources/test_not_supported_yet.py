@@ -38,7 +38,8 @@ def test_what_is_refused() -> None:
     ]
     assert refused(compute={"nodes": 1, "gpu": "H100:1", "provider": "kubernetes"}) == []
     assert refused(compute={"extraResources": {}}, budget={}) == []
-    assert refused(recipe={"name": "causal-lm"})[0].startswith('spec.recipe.name: "causal-lm" is not supported yet')
+    custom = refused(recipe={"name": "custom", "custom": {"command": ["a"]}})
+    assert custom[0].startswith('spec.recipe.name: "custom" is not supported yet')
     assert [p.path for p in unsupported(parse(ModelSourceSpec, {"type": "S3"}))] == ["spec.type"]
     model = {"versions": [{"name": "a", "share": {"enabled": False}}, {"name": "b", "share": {"enabled": True}}]}
     assert [p.path for p in unsupported(parse(ModelSpec, model))] == ["spec.versions[1].share.enabled"]

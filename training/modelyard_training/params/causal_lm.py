@@ -31,10 +31,11 @@ class CausalLMParams(LoopParams):
         Literal["Assistant", "Completion", "All"] | None,
         Unset("Assistant", "the model shall answer, not ask; plain text: all"),
     ] = Field(default=None, description="Which tokens of a chat count in the loss.")
-    long_text: Annotated[
-        Literal["Truncate", "Refuse"] | None, Unset("Truncate", "it is counted in the metadata")
-    ] = Field(
-        default=None, description="A chat longer than `sequenceLength`: cut, or an error. Plain text goes on in pieces."
+    long_text: Annotated[Literal["Truncate", "Refuse"] | None, Unset("Truncate", "it is counted in the metadata")] = (
+        Field(
+            default=None,
+            description="A chat longer than `sequenceLength`: cut, or an error. Plain text goes on in pieces.",
+        )
     )
     lora: LoRA | None = Field(default=None, description="The adapter, unless `method: Full`.")
     activation_checkpointing: Annotated[bool | None, Unset(False, "faster where memory suffices")] = Field(

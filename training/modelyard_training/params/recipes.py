@@ -54,8 +54,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe("text-regression", "text", TextParams, "Required", "Required", True),
         Recipe("image-classification", "image", ImageParams, "Optional", "Required", False),
         Recipe("image-regression", "image", ImageParams, "Optional", "Required", False),
-        Recipe("causal-lm", "causalLM", CausalLMParams, "Required", "Required", False),
-        Recipe("text-to-image-lora", "textToImageLoRA", TextToImageLoRAParams, "Required", "Optional", False),
+        Recipe("causal-lm", "causalLM", CausalLMParams, "Required", "Required", True),
+        Recipe("text-to-image-lora", "textToImageLoRA", TextToImageLoRAParams, "Required", "Optional", True),
         Recipe("custom", "custom", CustomParams, "Optional", "Optional", True),
     )
 }

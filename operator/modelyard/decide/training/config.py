@@ -22,6 +22,7 @@ def run_config(spec: TrainingSpec, inputs: Any) -> str:
         checkpoint=_checkpoint(spec),
         determinism=spec.recipe.determinism,
         model=_model(inputs),
+        form=spec.save.form if spec.save is not None else None,
     )
     return config.model_dump_json(by_alias=True, exclude_none=True)
 

@@ -52,7 +52,7 @@ class Objective(nn.Module):
         if len(picked) <= rows:
             return _loss(head, picked, targets)
         total = torch.zeros((), device=hidden.device)
-        for some, wanted in zip(picked.split(rows), targets.split(rows), strict=True):
+        for some, wanted in zip(torch.split(picked, rows), torch.split(targets, rows), strict=True):
             total = total + checkpoint(_loss, head, some, wanted, use_reentrant=False)
         return total
 

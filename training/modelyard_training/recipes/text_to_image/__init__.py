@@ -17,6 +17,8 @@ def build(run: Run) -> PicturesTask | ConceptTask:
     method = run.params["method"] or ("Concept" if run.config.dataset is None else "Pictures")
     if method == "Concept" and not run.params["prompt"]:
         raise BadInput("Training without pictures needs a prompt: set textToImageLoRA.prompt, or give a data set.")
+    if run.config.form == "Merged":
+        raise BadInput("An image adapter is saved alone, as diffusers loads it: drop save.form: Merged.")
     folder = run.base_model()
     kind = base.check(folder)
     assistant = base.check_assistant(kind, run.assistant())

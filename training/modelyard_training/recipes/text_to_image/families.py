@@ -103,7 +103,8 @@ class _UNet:
             clean, noise = a * mixed - b * prediction, a * prediction + b * mixed
         else:
             clean, noise = (mixed - b * prediction) / a, prediction
-        return kept[then].sqrt() * clean + (1 - kept[then]).sqrt() * noise
+        moved: Tensor = kept[then].sqrt() * clean + (1 - kept[then]).sqrt() * noise
+        return moved
 
 
 class _Flux:

@@ -20,7 +20,7 @@ from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
 from modelyard_training.recipes.common import generator
-from modelyard_training.recipes.text_to_image import samples
+from modelyard_training.recipes.text_to_image import base, samples
 from modelyard_training.recipes.text_to_image.cache import Cache, Latents
 from modelyard_training.recipes.text_to_image.families import Condition, Family
 from modelyard_training.recipes.text_to_image.pictures import Picture, Pictures
@@ -245,7 +245,8 @@ class ConceptTask(_AdapterTask):
         """The model without its new adapter, and with it again."""
         for module in self.model.modules():
             if hasattr(module, "lora_A") and hasattr(module, "set_scale"):
-                module.set_scale("default", 0.0 if frozen else 1.0)
+                set_scale: Any = module.set_scale
+                set_scale(base.ADAPTER, 0.0 if frozen else 1.0)
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Nothing is held out: there is no data."""
