@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ MODELS = 50
 TRAININGS = 20
 FETCHED = json.dumps({"result": "done", "resolvedRevision": "c0ffee", "bytes": 9, "files": 1, "digest": "sha256:ab"})
 DENIED = json.dumps({"result": "failed", "reason": "NotFound", "message": "There is no such repository."})
-SECONDS = 240
+SECONDS = 120
 
 
 def kind_of(number: int) -> str:
@@ -87,10 +88,10 @@ def is_over(kube: Kube, namespace: str) -> bool:
         if "save" in training["spec"] and _condition(status, "Saved") != "True":
             return False
     models = kube.list(MODEL, namespace)
-    gone = any(m["metadata"].get("deletionTimestamp") for m in models)
+    held = any(m["metadata"].get("finalizers") for m in models)
     settled = all((m.get("status") or {}).get("phase") in ("Ready", "Failed", None) for m in models)
     going = any(c["metadata"].get("deletionTimestamp") for c in kube.list(PVC, namespace))
-    return settled and not gone and not going
+    return settled and not held and not going
 
 
 def end_state(kube: Kube, namespace: str) -> Obj:
@@ -127,11 +128,14 @@ def _training(kube: Kube, namespace: str, number: int) -> None:
 
 def _until(kube: Kube, namespace: str, number: int, phase: str) -> None:
     name = f"t{number}"
-
-    def look() -> bool:
-        return (kube.get(TRAINING, namespace, name).get("status") or {}).get("phase") == phase
-
-    wait_for(look, f"{name} to be {phase}", SECONDS, 0.3)
+    deadline = time.monotonic() + SECONDS
+    while True:
+        status = kube.get(TRAINING, namespace, name).get("status") or {}
+        if status.get("phase") == phase:
+            return
+        stuck = status.get("phase") in ("Succeeded", "Failed") or time.monotonic() > deadline
+        assert not stuck, f"{name} did not become {phase}: {json.dumps(status)}"
+        time.sleep(0.3)
 
 
 def _version(kube: Kube, namespace: str, name: str) -> str:

@@ -10,7 +10,7 @@ from modelyard.compute import waiting
 from modelyard.compute.ended import CONTAINER, disrupted, is_over, job_condition, outcome, terminated
 from modelyard.compute.observed import Attempt, Cause, State
 from modelyard.plan import Obj
-from modelyard.resources.conditions import find, is_true
+from modelyard.resources.conditions import find
 from modelyard.resources.times import parse_time
 
 
@@ -49,7 +49,7 @@ def _state(job: Obj, pods: Sequence[Obj]) -> tuple[State, Cause | None]:
     if not pods:
         return "Running", stopping or Cause("Ending", "The trainer has ended; its Job is about to say how.")
     for pod in pods:
-        if not is_true(pod.get("status", {}).get("conditions", ()), "PodScheduled"):
+        if not pod.get("spec", {}).get("nodeName"):
             return "Queued", waiting.unscheduled(pod)
     for pod in pods:
         if _started(pod) is None:
@@ -70,10 +70,13 @@ def _placement(pods: Sequence[Obj]) -> dict[str, Any]:
 
 
 def _scheduled(pod: Obj) -> datetime | None:
-    condition = find(pod.get("status", {}).get("conditions", ()), "PodScheduled")
-    if condition is None or condition.get("status") != "True":
+    """When the pod got its node. The node's name is what counts: the condition is missing where nobody schedules."""
+    if not pod.get("spec", {}).get("nodeName"):
         return None
-    return _time(condition.get("lastTransitionTime"))
+    status = pod.get("status", {})
+    condition = find(status.get("conditions", ()), "PodScheduled") or {}
+    at = condition.get("lastTransitionTime") if condition.get("status") == "True" else None
+    return _time(at or status.get("startTime") or pod["metadata"].get("creationTimestamp")) or _started(pod)
 
 
 def _started(pod: Obj) -> datetime | None:

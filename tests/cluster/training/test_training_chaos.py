@@ -20,8 +20,11 @@ Obj = dict[str, Any]
 SECONDS = 420
 
 
+KILLS = 8
+
+
 class Killer:
-    """Kills the operator at random moments and starts it again at once, until it is told to stop."""
+    """Kills the operator at random moments while it leads and starts it again, so often or until it is told to stop."""
 
     def __init__(self, operator: OperatorProcess, seed: int) -> None:
         self._operator = operator
@@ -39,8 +42,11 @@ class Killer:
         self._thread.join()
 
     def _loop(self) -> None:
-        # A new process waits for the lease of the killed one, so most of these times are spent at work.
-        while not self._halt.wait(self._random.uniform(2.5, 9)):
+        while self.kills < KILLS and not self._halt.wait(0.1):
+            if self._operator.ready() != "leading":
+                continue
+            if self._halt.wait(self._random.uniform(0.1, 3)):
+                return
             self._operator.kill()
             self.kills += 1
             self._operator.start()
@@ -71,6 +77,13 @@ def played(kube: Kube, control_plane: ControlPlane, folder: Path, seed: int | No
         return chaos.end_state(kube, namespace), Counter(_made(r.resource, r.name) for r in made), kills
 
 
+def differences(wild: Any, calm: Any, at: str = "") -> list[str]:
+    """Every place where the two differ, with what is there."""
+    if not (isinstance(wild, dict) and isinstance(calm, dict)):
+        return [] if wild == calm else [f"{at}: {wild!r} is not {calm!r}"]
+    return [d for key in {**wild, **calm} for d in differences(wild.get(key), calm.get(key), f"{at}/{key}")]
+
+
 def _made(resource: str, name: str) -> tuple[str, str]:
     return resource, "" if resource == "events" else name
 
@@ -78,9 +91,8 @@ def _made(resource: str, name: str) -> tuple[str, str]:
 def test_the_end_is_that_of_an_undisturbed_run(kube: Kube, control_plane: ControlPlane, tmp_path: Path) -> None:
     calm, calm_made, _ = played(kube, control_plane, tmp_path, None)
     wild, wild_made, kills = played(kube, control_plane, tmp_path, seed=7)
-    assert kills >= 5
-    for part in calm:
-        assert wild[part] == calm[part], part
-    for made in (calm_made, wild_made):
-        del made["events", ""]
-    assert wild_made == calm_made, "something was made twice, or not at all"
+    assert kills >= KILLS / 2
+    different = differences(wild, calm)
+    assert not different, "\n".join(different)
+    # The audit log may not know how a request of a killed client was answered, so it can miss some, and never add any.
+    assert not wild_made - calm_made, "something was made twice"
