@@ -1,4 +1,4 @@
-"""From objects to answers: nothing that no type names gets out, anything odd has a row, totals and troubles are right."""
+"""From objects to answers: nothing that no type names gets out, anything odd has a row, totals are right."""
 
 from __future__ import annotations
 
