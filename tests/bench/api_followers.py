@@ -17,8 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-TOKENS = 2000
-"""Parsed events that are remembered."""
+PIECES = 500
+"""Parsed pieces of the stream that are remembered."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one piece of the stream says: changes in order after the last reset in it, and where one stands then."""
+
+    reset: bool
+    synced: bool
+    puts: dict[str, str | None]
+    gone: tuple[str, ...]
+    times: tuple[int, ...]
+    last: bytes | None
 
 
 @dataclass
@@ -28,28 +40,44 @@ class Shared:
     host: str
     port: int
     headers: bytes
-    parsed: dict[bytes, tuple[str, Any]] = field(default_factory=dict)
-    latencies: list[float] = field(default_factory=list)
+    parsed: dict[bytes, Batch] = field(default_factory=dict)
+    deliveries: list[tuple[float, tuple[int, ...]]] = field(default_factory=list)
     connects: int = 0
     resets: int = 0
     refused: int = 0
 
-    def parse(self, frame: bytes) -> tuple[str, Any]:
-        """The event's name and what it says: for a change op, key, label `at` and id."""
-        found = self.parsed.get(frame)
+    def parse(self, piece: bytes) -> Batch:
+        """Whole events. Most followers get the same bytes, so most are parsed once."""
+        found = self.parsed.get(piece)
         if found is None:
-            fields = dict(line.partition(b": ")[::2] for line in frame.split(b"\n") if line)
-            data = json.loads(fields.get(b"data", b"null"))
-            name = fields.get(b"event", b"").decode()
-            if name == "change":
-                obj = data["object"]
-                labels = obj.get("labels") or {}
-                data = (data["op"], f"{obj['namespace']}/{obj['name']}", labels.get("at"))
-            found = (name, (data, fields.get(b"id")))
-            if len(self.parsed) > TOKENS:
+            found = parse(piece)
+            if len(self.parsed) > PIECES:
                 self.parsed.clear()
-            self.parsed[frame] = found
+            self.parsed[piece] = found
         return found
+
+
+def parse(piece: bytes) -> Batch:
+    """What whole events say."""
+    reset = synced = False
+    state: dict[str, tuple[str, str | None]] = {}
+    last: bytes | None = None
+    for frame in piece.split(b"\n\n"):
+        fields = dict(line.partition(b": ")[::2] for line in frame.split(b"\n") if line)
+        last = fields.get(b"id", last)
+        name = fields.get(b"event")
+        if name == b"reset":
+            reset, synced = True, False
+            state.clear()
+        elif name == b"synced":
+            synced = True
+        elif name == b"change":
+            data = json.loads(fields[b"data"])
+            obj = data["object"]
+            state[f"{obj['namespace']}/{obj['name']}"] = (data["op"], (obj.get("labels") or {}).get("at"))
+    puts = {key: at for key, (op, at) in state.items() if op == "put"}
+    gone = tuple(key for key, (op, _) in state.items() if op == "gone")
+    return Batch(reset, synced, puts, gone, tuple(int(at) for at in puts.values() if at), last)
 
 
 class Follower:
@@ -91,11 +119,10 @@ class Follower:
             size = int(await reader.readline(), 16)
             if size == 0:
                 return
-            chunk = (await reader.readexactly(size + 2))[:-2]
-            *frames, rest = (rest + chunk).split(b"\n\n")
-            now = time.time()
-            for frame in frames:
-                self._take(frame, now)
+            rest += (await reader.readexactly(size + 2))[:-2]
+            whole, end, rest = rest.rpartition(b"\n\n")
+            if end:
+                self._take(self.shared.parse(whole), time.time())
             if self.settling or not self.synced:
                 continue
             if self.habit == "stalls":
@@ -103,24 +130,18 @@ class Follower:
             elif self.habit == "reconnects" and time.monotonic() > until:
                 return
 
-    def _take(self, frame: bytes, now: float) -> None:
-        name, (data, event_id) = self.shared.parse(frame)
-        if event_id:
-            self.last = event_id
-        if name == "reset":
+    def _take(self, batch: Batch, now: float) -> None:
+        self.last = batch.last or self.last
+        if batch.reset:
             self.state.clear()
             self.synced = False
             self.shared.resets += 1
-        elif name == "synced":
-            self.synced = True
-        elif name == "change":
-            op, key, at = data
-            if op == "put":
-                self.state[key] = at
-                if at and self.synced and self.habit == "reads":
-                    self.shared.latencies.append(now - int(at) / 1000)
-            else:
-                self.state.pop(key, None)
+        elif self.synced and self.habit == "reads" and batch.times:
+            self.shared.deliveries.append((now, batch.times))
+        self.state.update(batch.puts)
+        for key in batch.gone:
+            self.state.pop(key, None)
+        self.synced = self.synced or batch.synced
 
 
 async def main(host: str, port: str, token: str, count: str, stalled: str, reconnecting: str) -> None:
@@ -140,7 +161,7 @@ async def main(host: str, port: str, token: str, count: str, stalled: str, recon
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         word, *rest = line.split()
         if word == "mark":
-            shared.latencies.clear()
+            shared.deliveries.clear()
         elif word == "report":
             say(report(shared))
         elif word == "settle":
@@ -163,7 +184,7 @@ async def settle(followers: list[Follower], seconds: float, expected: dict[str, 
 
 def report(shared: Shared) -> dict[str, Any]:
     """Latencies in milliseconds, from before a change was sent to the API server until it was read here."""
-    values = sorted(shared.latencies)
+    values = sorted(now - at / 1000 for now, times in shared.deliveries for at in times)
     at = (
         {name: round(1000 * values[int(part * (len(values) - 1))], 1) for name, part in PARTS.items()} if values else {}
     )

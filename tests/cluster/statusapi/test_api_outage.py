@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import urllib.request
 from pathlib import Path
 
 from localcluster import ControlPlane
 from modelyard.resources.meta import MODEL
 from support.cluster import Kube, wait_for
-from support.statusapi import SPECS, ApiProcess, Follower, account, api_process, make
+from support.statusapi import SPECS, ApiProcess, Follower, account, api_process, make, token_of
 
 
 def compact(plane: ControlPlane) -> None:
@@ -70,12 +72,49 @@ def test_probes_and_metrics(api: ApiProcess) -> None:
     assert "Bearer" not in text
 
 
+def test_an_api_server_that_hangs_holds_up_nobody_who_is_known(
+    control_plane: ControlPlane, api: ApiProcess, kube: Kube, admin_token: str, filled: str
+) -> None:
+    caller = api.caller(admin_token)
+    stranger = account(kube, filled, "stranger")
+    wait_for(lambda: len(caller.json("/models", namespace=filled)["items"]) == 1, "the object")
+    server = control_plane.components.process("kube-apiserver").pid()
+    assert server is not None
+    os.kill(server, signal.SIGSTOP)
+    try:
+        assert caller.json("/models", namespace=filled)["total"] == 1
+        refused = api.caller(stranger).get("/models")
+        assert (refused.status_code, refused.json()["code"]) == (503, "ClusterUnavailable")
+        assert caller.json("/models", namespace=filled)["total"] == 1
+    finally:
+        os.kill(server, signal.SIGCONT)
+    wait_for(lambda: api.caller(stranger).get("/models").status_code == 200, "the API server to answer", 30)
+    make(kube, MODEL, filled, "later", SPECS["models"])
+    wait_for(lambda: caller.json("/models", namespace=filled)["total"] == 2, "the change", 60)
+
+
+def test_tokens_must_be_meant_for_the_audience(
+    api_kubeconfig: Path, kube: Kube, admin_token: str, filled: str, tmp_path: Path
+) -> None:
+    account(kube, filled, "jane")
+    with api_process(tmp_path, api_kubeconfig, api={"audiences": ["modelyard"]}) as process:
+        meant = token_of(kube, filled, "jane", audiences=("modelyard",))
+        other = token_of(kube, filled, "jane", audiences=("vault",))
+        assert process.caller(meant).json("/status")["user"] == f"system:serviceaccount:{filled}:jane"
+        assert process.caller(other).get("/status").status_code == 401
+        assert process.caller(admin_token).get("/status").status_code == 401
+
+
 def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path: Path) -> None:
-    with api_process(tmp_path, api_kubeconfig, api={"authentication": "none"}) as process:
+    limits = {"requestsPerSecond": 0.1, "burst": 3}
+    with api_process(tmp_path, api_kubeconfig, api={"authentication": "none", "limits": limits}) as process:
         assert "no authentication" in process.log
         answer = process.caller(None).get("/status")
         assert answer.status_code == 200
         assert answer.headers["Modelyard-Authentication"] == "none"
+        codes = [process.caller(None).get("/status").status_code for _ in range(4)]
+        assert codes == [200, 200, 429, 429]
+        assert int(process.caller(None).get("/status").headers["Retry-After"]) >= 1
         process.stop()
         process.settings["api"]["host"] = "0.0.0.0"
         process.start(ready=False)

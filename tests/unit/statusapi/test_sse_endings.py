@@ -55,7 +55,7 @@ class World:
     """A service without a cluster, and streams of it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        settings = Settings(namespace="x", api={"streamWindowSeconds": 0.01, "limits": {"streams": 2}})  # type: ignore[arg-type]
+        settings = Settings(namespace="x", api={"streamWindowSeconds": 0.01, "limits": {"streams": 2}})
         self.service: Service = service_of(settings, None, Metrics("0"), ALL)  # type: ignore[arg-type]
         self.log = self.service.rows.log
         self.lens = ALL_MODELS

@@ -162,7 +162,9 @@ def test_the_worst_comes_first_and_what_most_depend_on() -> None:
 
 
 def test_a_dry_run_of_a_secret_names_keys_and_what_was_found() -> None:
-    ask = lambda **more: SecretCheckRequest(namespace="a", type="HTTP", secret_ref="s", **more)  # noqa: E731
+    def ask(**more: Any) -> SecretCheckRequest:
+        return SecretCheckRequest(namespace="a", type="HTTP", secret_ref="s", **more)
+
     half = check(ask(keys=["username"]), [])
     assert (half.valid, half.missing_keys) == (False, ["password"])
     assert check(ask(keys=["username", "password"]), []).valid
