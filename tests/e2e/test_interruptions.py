@@ -9,8 +9,9 @@ from support.place import Obj, Place, phase
 
 def slow(training: Obj) -> None:
     """Enough steps to be caught in the middle, with checkpoints in between."""
-    training["spec"]["recipe"]["tabular"].update(epochs=400, batchSize=8, earlyStopping={"patience": 0})
+    training["spec"]["recipe"]["tabular"].update(epochs=20, batchSize=8, earlyStopping={"patience": 0})
     training["spec"]["recipe"]["determinism"] = "Bitwise"
+    training["spec"]["compute"]["cpu"] = "250m"
     training["spec"]["checkpoint"] = {"everySteps": 50, "keep": 2}
     training["spec"]["retry"] = {"onInfrastructure": 3}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 import yaml
 
 from support.cluster import wait_for
@@ -99,14 +99,14 @@ class OperatorProcess:
     def ready(self) -> str:
         """What /readyz says if it answers 200, else an empty string."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False, timeout=2)
-        except httpx.TransportError:
+            answer = httpx2.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False, timeout=2)
+        except httpx2.TransportError:
             return ""
         return answer.text.strip() if answer.status_code == 200 else ""
 
     def metrics(self) -> str:
         """The text of /metrics."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False, timeout=5).text
+        return httpx2.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False, timeout=5).text
 
     def metric(self, series: str) -> float:
         """The value of one series, named as it is in the text; 0 if it is not there."""
