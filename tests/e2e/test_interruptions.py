@@ -79,7 +79,8 @@ def test_suspend_frees_the_pod_and_resume_goes_on(place: Place) -> None:
     )
     place.kubectl("patch", "training.modelyard.dev", "breast-cancer", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     place.until("training", "breast-cancer", lambda o: phase(o) == "Suspended", 120)
-    assert place.items("pods", "-l", "modelyard.dev/training=breast-cancer") == []
+    (pod,) = [i["metadata"]["name"] for i in place.items("pods", "-l", "modelyard.dev/training=breast-cancer")] or [""]
+    place.until_gone("pods", pod, 60)
     place.kubectl(
         "patch", "training.modelyard.dev", "breast-cancer", "--type=merge", "-p", '{"spec":{"suspend":false}}'
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.place import Place, condition
+from support.place import Obj, Place, condition
 
 
 def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
@@ -28,11 +28,9 @@ def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     assert len(place.kubectl("logs", "predict-tumours").strip().splitlines()) >= 3
 
 
-def mount_data(place: Place, pod: dict) -> None:  # type: ignore[type-arg]
-    (claim,) = [
-        i["pvcName"] for i in place.get("training", "breast-cancer")["status"]["inputs"] if i.get("role") == "Dataset"
-    ]
-    pod["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"] = claim
+def mount_data(place: Place, pod: Obj) -> None:
+    (data,) = [i for i in place.get("training", "breast-cancer")["status"]["inputs"] if i["name"] == "dataset"]
+    pod["spec"]["volumes"][1]["persistentVolumeClaim"]["claimName"] = data["pvcName"]
 
 
 def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:

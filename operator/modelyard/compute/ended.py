@@ -22,6 +22,9 @@ STOPPED: Final = 75
 OUT_OF_MEMORY: Final = 137
 MESSAGE_MAX: Final = 512
 
+_BY_SIGNAL: Final = (137, 143)
+"""Exit codes after SIGKILL and SIGTERM."""
+
 DISRUPTED_RULE, BAD_INPUT_RULE, STOPPED_RULE = 0, 1, 2
 """Places of the Job's pod failure rules, which its condition names."""
 
@@ -161,6 +164,9 @@ def _of_condition(condition: Mapping[str, Any]) -> Outcome:
             )
         case 2:
             return Outcome("Infrastructure", Cause("Stopped", "Stopped after a checkpoint."), STOPPED)
+        case _ if exit_code in _BY_SIGNAL:
+            # A pod that fails by itself stays until its Job goes: this one was deleted, and killed for it.
+            return Outcome("Infrastructure", POD_DELETED, exit_code)
         case _:
             return Outcome("Error", _by_code(exit_code if exit_code is not None else 1), exit_code)
 

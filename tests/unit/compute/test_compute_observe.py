@@ -132,6 +132,7 @@ ENDED: list[tuple[str, Obj, list[Obj], str, str, str]] = [
     ("bad input, pod gone", job(failed(message=RULE.format(64, 1))), [], "BadInput", "BadInput", "refused"),
     ("stopped", job(failed()), [pod("Failed", ended(75))], "Infrastructure", "Stopped", "checkpoint"),
     ("stopped, pod gone", job(failed(message=RULE.format(75, 2))), [], "Infrastructure", "Stopped", "checkpoint"),
+    ("deleted by force", job(failed(message=RULE.format(137, 3))), [], "Infrastructure", "PodDeleted", "deleted"),
     ("error", job(failed()), [pod("Failed", ended(1))], "Error", "Error", "exit code 1"),
     ("error, pod gone", job(failed(message=RULE.format(9, 3))), [], "Error", "Error", "exit code 9"),
     ("signal", job(failed()), [pod("Failed", ended(139))], "Error", "Killed", "signal 11"),
