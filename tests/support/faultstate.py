@@ -1,0 +1,138 @@
+"""What a case left behind, without what no two runs share; and what must have been true all the time until then."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from modelyard.plan import Kind
+from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
+from support.cluster import Kube
+
+Obj = dict[str, Any]
+KINDS = (MODELSOURCE, MODEL, TRAINING, PVC, JOB, POD)
+ROOTS = {"ModelSource", "Model", "Training"}
+TERMINAL = {"Succeeded", "Failed"}
+
+_UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_MASKED = {
+    "managedFields",
+    "resourceVersion",
+    "secretResourceVersion",
+    "generation",
+    "observedGeneration",
+    "activeSeconds",
+    "cost",
+    "lastCheckedTime",
+    "deletionGracePeriodSeconds",
+}
+
+
+def end_state(kube: Kube, namespace: str) -> Obj:
+    """All objects of a namespace by kind and name, masked of times, uids, resourceVersions and running times."""
+    state: Obj = {}
+    for kind in KINDS:
+        for obj in kube.list(kind, namespace):
+            state.setdefault(kind.kind, {})[_name(kind, obj)] = _of(kind, _masked(obj, namespace))
+    return state
+
+
+def differences(found: Any, wanted: Any, at: str = "") -> Iterator[str]:
+    """Every place where the two differ, with what is there."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted({*found, *wanted}):
+            yield from differences(found.get(key), wanted.get(key), f"{at}/{key}")
+    elif found != wanted:
+        yield f"{at}: {json.dumps(found)[:300]} is not {json.dumps(wanted)[:300]}"
+
+
+def _name(kind: Kind, obj: Obj) -> str:
+    if kind is POD:
+        return str((obj["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name", obj["metadata"]["name"]))
+    return str(obj["metadata"]["name"])
+
+
+def _masked(value: Any, namespace: str) -> Any:
+    if isinstance(value, dict):
+        return {k: _masked(v, namespace) for k, v in value.items() if k not in _MASKED}
+    if isinstance(value, list):
+        return [_masked(v, namespace) for v in value]
+    if isinstance(value, str):
+        return _TIME.sub("<time>", _UID.sub("<uid>", value)).replace(namespace, "<namespace>")
+    return value
+
+
+def _of(kind: Kind, obj: Obj) -> Obj:
+    if kind in (JOB, POD):  # whose status is Kubernetes' own, and its order of things
+        return {"labels": obj["metadata"].get("labels"), "owners": obj["metadata"].get("ownerReferences")}
+    status = obj.get("status") or {}
+    for entry in status.get("history") or ():
+        # A pod that was told to stop may be gone before anybody reads its last words.
+        for key in set(entry) - {"attempt", "cause", "reason", "endTime"}:
+            del entry[key]
+    for holder in (status, *(status.get("syncedVersions") or ())):
+        if "conditions" in holder:
+            holder["conditions"] = sorted(holder["conditions"], key=lambda c: c["type"])
+    return obj
+
+
+class Seen(NamedTuple):
+    """A state that an object had, in the order of the cluster's revisions."""
+
+    revision: int
+    event: str
+    obj: Obj
+
+
+class Recorder:
+    """Keeps every state that our kinds had, over the whole cluster; fed from watches past the proxy."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[Seen]] = defaultdict(list)
+
+    def take(self, event: Obj) -> int:
+        """One watch event; its revision."""
+        meta = event["object"]["metadata"]
+        seen = Seen(int(meta["resourceVersion"]), event["type"], event["object"])
+        self._seen[meta.get("namespace", "")].append(seen)
+        return seen.revision
+
+    def states(self, namespace: str) -> list[Seen]:
+        """What was seen in a namespace, in order; it is forgotten then."""
+        return sorted(self._seen.pop(namespace, ()), key=lambda s: s.revision)
+
+
+def violations(states: list[Seen]) -> Iterator[str]:
+    """Every breach of: one live attempt at most; a terminal phase is not left; a child's owner lives as it is made."""
+    roots: dict[str, str] = {}
+    terminal: dict[str, str] = {}
+    live: dict[str, set[str]] = defaultdict(set)
+    for revision, event, obj in states:
+        kind, meta = obj["kind"], obj["metadata"]
+        uid, name = meta["uid"], meta["name"]
+        if kind in ROOTS:
+            roots.pop(uid, None) if event == "DELETED" else roots.setdefault(uid, name)
+        if kind == "Training":
+            phase = (obj.get("status") or {}).get("phase", "")
+            if uid in terminal and phase != terminal[uid]:
+                yield f"Training {name} left {terminal[uid]} for {phase} at revision {revision}"
+            if phase in TERMINAL:
+                terminal.setdefault(uid, phase)
+        owners = [o for o in meta.get("ownerReferences") or () if o["kind"] in ROOTS and o.get("controller")]
+        if event == "ADDED" and kind not in ROOTS:
+            for owner in owners:
+                if owner["uid"] not in roots:
+                    yield f"{kind} {name} was made for a {owner['kind']} that was gone, at revision {revision}"
+        if kind == "Job" and owners and owners[0]["kind"] == "Training" and "modelyard.dev/attempt" in meta["labels"]:
+            attempts = live[owners[0]["uid"]]
+            done = {c["type"] for c in (obj.get("status") or {}).get("conditions") or () if c["status"] == "True"}
+            if event == "DELETED" or done & {"Complete", "Failed"}:
+                attempts.discard(uid)
+            else:
+                attempts.add(uid)
+            if len(attempts) > 1:
+                yield f"{len(attempts)} attempts of Training {owners[0]['name']} lived at revision {revision}"
