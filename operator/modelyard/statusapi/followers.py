@@ -50,7 +50,7 @@ class Followers:
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
         self._memo: OrderedDict[tuple[int, int, Lens], Sequence[Entry]] = OrderedDict()
-        self._joined: OrderedDict[tuple[int, int, Lens], bytes] = OrderedDict()
+        self._joined: OrderedDict[tuple[int, int, Lens], bytes | None] = OrderedDict()
         self.head = log.head
 
     def touch(self) -> None:
@@ -85,14 +85,13 @@ class Followers:
             _remember(self._memo, name, found)
         return found, head
 
-    def joined(self, seq: int, head: int, lens: Lens, entries: Sequence[Entry]) -> bytes:
-        """A small batch as one piece of wire."""
+    def joined(self, seq: int, head: int, lens: Lens, entries: Sequence[Entry]) -> bytes | None:
+        """A small batch as one piece of wire; None if it is to be sent in slices, which are not kept."""
         name = (seq, head, lens)
-        found = self._joined.get(name)
-        if found is None:
-            found = b"".join(entry.frame for entry in entries)
-            _remember(self._joined, name, found)
-        return found
+        if name not in self._joined:
+            small = sum(len(entry.frame) for entry in entries) <= SLICE
+            _remember(self._joined, name, b"".join(entry.frame for entry in entries) if small else None)
+        return self._joined[name]
 
 
 def slices(entries: Sequence[Entry]) -> list[Sequence[Entry]]:

@@ -74,6 +74,8 @@ class Guard:
         scope["state"]["caller"] = caller
         body = _Body(receive, _content_length(scope), self._service.settings.limits.body_bytes)
         if scope["path"] == STREAM_PATH:
+            # What lies between here and the stream has nothing to add to its thousands of small writes.
+            scope["state"]["send"] = answer
             return await self._app(scope, body, answer)
         try:
             async with asyncio.timeout(self._service.settings.limits.request_seconds):

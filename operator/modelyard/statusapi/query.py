@@ -17,7 +17,6 @@ from modelyard.statusapi.rows import Row, Rows
 
 LIMIT: Final = 100
 LIMIT_MAX: Final = 500
-_SEARCHED: Final = ("name", "namespace", "description", "model", "source", "recipe", "type", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +114,10 @@ def _filter(seen: Seen, query: Query) -> Callable[[Row], bool] | None:
         checks.append(lambda row: selected(row.summary.labels))
     if query.text:
         words = query.text.casefold().split()
-        checks.append(lambda row: _found(row, words))
-    if not checks:
-        return None
+        checks.append(lambda row: all(word in row.text for word in words))
+    if len(checks) < 2:
+        return checks[0] if checks else None
     return lambda row: all(check(row) for check in checks)
-
-
-def _found(row: Row, words: Sequence[str]) -> bool:
-    texts = [str(row.data[name]) for name in _SEARCHED if name in row.data]
-    text = " ".join([*texts, *row.data.get("tags", ())]).casefold()
-    return all(word in text for word in words)
 
 
 def _value(row: Row, field: str) -> Any:
@@ -138,8 +131,8 @@ def _ordered(rows: Iterable[Row], field: str, descending: bool) -> list[Row]:
     have: list[Row] = []
     lack: list[Row] = []
     for row in rows:
-        (lack if _value(row, field) is None else have).append(row)
-    have.sort(key=lambda row: (_value(row, field), row.key), reverse=descending)
+        (lack if row.data.get(field) is None else have).append(row)
+    have.sort(key=lambda row: (row.data[field], row.key), reverse=descending)
     lack.sort(key=lambda row: row.key, reverse=descending)
     return have + lack
 

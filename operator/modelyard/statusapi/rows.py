@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,6 +19,9 @@ from modelyard.statusapi.schemas.base import Summary
 
 logger = logging.getLogger(__name__)
 
+SEARCHED: Final = ("name", "namespace", "description", "model", "source", "recipe", "type", "reason")
+"""Fields of a row that `q` looks in, besides its tags."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -28,6 +31,8 @@ class Row:
     summary: Summary
     data: dict[str, Any]
     json: bytes
+    text: str
+    """What a search looks in, folded."""
 
 
 class Rows:
@@ -82,7 +87,7 @@ class Rows:
         known = self._rows[shown.kind].get(key)
         if known is not None and known.json == encoded:
             return
-        row = Row(key, summary, data, encoded)
+        row = Row(key, summary, data, encoded, _searched(data))
         if known is None:
             insort(self._keys[shown.kind], key)
         self._rows[shown.kind][key] = row
@@ -97,3 +102,8 @@ class Rows:
         self.version += 1
         who = {"kind": shown.kind.kind, "namespace": key.namespace, "name": key.name, "uid": obj["metadata"]["uid"]}
         self.log.gone(shown.kind, key, json.dumps(who, separators=(",", ":")).encode())
+
+
+def _searched(data: Mapping[str, Any]) -> str:
+    texts = [str(data[name]) for name in SEARCHED if name in data]
+    return " ".join([*texts, *data.get("tags", ())]).casefold()

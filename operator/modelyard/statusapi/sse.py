@@ -155,11 +155,11 @@ class EventStream:
         """Sends what changed; whether that was anything."""
         entries, head = self._followers.batch(self._seq, self._lens)
         if entries:
-            pieces = slices(entries)
-            if len(pieces) == 1:
-                await self._write(self._followers.joined(self._seq, head, self._lens, entries))
+            whole = self._followers.joined(self._seq, head, self._lens, entries)
+            if whole is not None:
+                await self._write(whole)
             else:
-                for piece in pieces:
+                for piece in slices(entries):
                     await self._write(b"".join(entry.frame for entry in piece))
         self._seq = head
         return bool(entries)

@@ -40,7 +40,7 @@ class _Stream(Response):
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._stream(scope, receive, send)
+        await self._stream(scope, receive, scope["state"].get("send", send))
 
 
 @router.get(
