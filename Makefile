@@ -87,7 +87,11 @@ format: $(DEV)/bin/python ## Format the code and mend what can be mended by itse
 
 .PHONY: test-unit
 test-unit: $(DEV)/bin/python ## Pure code: seconds, no root
-	@$(PYTEST) tests/unit
+	@$(PYTEST) -n auto tests/unit
+
+.PHONY: test-localcluster
+test-localcluster: $(DEV)/bin/python ## The cluster launcher: up, killed, recovered, down without a trace
+	@$(PYTEST) tests/localcluster
 
 .PHONY: test-loader
 test-loader: $(DEV)/bin/python ## The loader against real servers on loopback
@@ -110,8 +114,7 @@ test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run
 	@$(PYTEST) tests/e2e
 
 .PHONY: test
-test: lint ## Everything
-	@$(PYTHON) -m pytest tests/unit tests/loader tests/agent tests/training tests/cluster tests/e2e
+test: lint test-unit test-localcluster test-loader test-agent test-training test-cluster test-e2e ## Everything
 
 .PHONY: clean
 clean: ## Remove what the tests and the linters left in the checkout
