@@ -157,6 +157,18 @@ class Download(Section):
     tolerations: tuple[Mapping[str, Any], ...] = ()
 
 
+class Baize(Section):
+    """The Dataset controller, where versions are kept as Datasets.
+
+    `loader`: the image of its download Jobs: Modelyard's (`modelyard`) or its own (`stock`). Its own ignores revisions
+    and takes one pattern, so that versions which need more are refused. `discoverySeconds`: how often the operator
+    asks whether the cluster serves Datasets.
+    """
+
+    loader: Literal["modelyard", "stock"] = "stock"
+    discovery_seconds: Seconds = 30
+
+
 class TrainingDefaults(Section):
     """Training runs whose spec does not say."""
 
@@ -190,6 +202,7 @@ class Settings(BaseSettings):
     certificates: Certificates = Certificates()
     lease: Lease = Lease()
     download: Download = Download()
+    baize: Baize = Baize()
     training: TrainingDefaults = TrainingDefaults()
     prices: Mapping[str, Decimal] = {}
     """USD per GPU hour, by GPU type."""

@@ -37,8 +37,9 @@ class Scope:
         return self.namespaces or (None,)
 
 
-def default_scope(namespaces: Iterable[str] = ()) -> Scope:
-    """Our three kinds, and of volumes, Jobs and pods those that we made."""
+def default_scope(namespaces: Iterable[str] = (), *, datasets: bool = False) -> Scope:
+    """Our three kinds, and of volumes, Jobs, pods, and Datasets where they are served, those that we made."""
     ours = tuple(Watched(kind) for kind in meta.ROOT_KINDS)
-    made = tuple(Watched(kind, meta.MANAGED_SELECTOR) for kind in (meta.PVC, meta.JOB, meta.POD))
+    kinds = (meta.PVC, meta.JOB, meta.POD, *((meta.DATASET,) if datasets else ()))
+    made = tuple(Watched(kind, meta.MANAGED_SELECTOR) for kind in kinds)
     return Scope(ours + made, tuple(namespaces))

@@ -10,14 +10,24 @@ from typing import Any
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
 from modelyard.controllers.modelsource import MODELS_BY_SOURCE
-from modelyard.dataplane.native import NativePlane
+from modelyard.dataplane.either import EitherPlane
 from modelyard.decide.model.decision import decide
 from modelyard.decide.model.saved import record_of
-from modelyard.decide.model.view import ModelView, Use, names_of, possible_volumes, version_of
+from modelyard.decide.model.view import (
+    ModelView,
+    Use,
+    holds,
+    is_datasets,
+    names_of,
+    possible_contents,
+    possible_volumes,
+    version_of,
+)
 from modelyard.decide.ports import DataPlane
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import (
     COMPONENT_DOWNLOAD,
+    DATASET,
     JOB,
     LABEL_COMPONENT,
     LABEL_MODEL,
@@ -28,13 +38,16 @@ from modelyard.resources.meta import (
     PVC,
     TRAINING,
 )
+from modelyard.resources.names import dataset_job
 from modelyard.resources.objects import controller_uid, label, uid_of
+from modelyard.resources.sources import Content
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
-from modelyard.settings import Settings, SettingsError
+from modelyard.settings import Settings
 
 CLAIMS_BY_MODEL = "claims-by-model"
 CLAIMS_BY_BASE = "claims-by-base"
+DATASETS_BY_MODEL = "datasets-by-model"
 JOBS_BY_MODEL = "downloads-by-model"
 PODS_BY_CLAIM = "pods-by-claim"
 TRAININGS_BY_MODEL = "trainings-by-model"
@@ -53,19 +66,19 @@ class Scene:
 class ModelController:
     """Watches sources, claims, download Jobs, pods and Trainings. Needs the ModelSource controller's indexes.
 
-    SettingsError if the settings ask for a data plane that this version does not have.
+    `datasets`: their kind is served, and watched too.
     """
 
     kind = MODEL
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.data_plane == "baize":
-            raise SettingsError("dataPlane: baize is not supported yet by this version; set native or auto.")
+    def __init__(self, settings: Settings, *, datasets: bool = False) -> None:
         self._settings = settings
+        self._datasets = datasets
 
     def setup(self, store: Store) -> None:
         """Adds the indexes of what belongs to a Model and who uses it."""
         store.add_index(CLAIMS_BY_MODEL, PVC, _model_of)
+        store.add_index(DATASETS_BY_MODEL, DATASET, _model_of)
         store.add_index(CLAIMS_BY_BASE, PVC, _base_of)
         store.add_index(JOBS_BY_MODEL, JOB, _model_of)
         store.add_index(PODS_BY_CLAIM, POD, _claims_in_use)
@@ -81,7 +94,7 @@ class ModelController:
                 yield Key(namespace, model["metadata"]["name"])
         elif kind == PVC:
             yield from map(_key, (*_model_of(obj), *_base_of(obj)))
-        elif kind == JOB:
+        elif kind in (JOB, DATASET):
             yield from map(_key, _model_of(obj))
         elif kind == TRAINING:
             yield from map(_key, _models_of_training(obj))
@@ -93,16 +106,41 @@ class ModelController:
                     yield from map(_key, _model_of(claim))
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
-        """Objects of others that stand in the way of a version, to see when they are gone."""
+        """Objects that stand in the way of a version, or would in that of a Dataset that is about to be made."""
         namespace = root["metadata"]["namespace"]
         entries = (root.get("status") or {}).get("syncedVersions") or ()
         taken = {e["name"] for e in entries if e.get("reason") == NAME_TAKEN}
+        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
+        yield from self._dataset_reads(root, source, store)
         if not taken:
             return
-        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
         for version, volume in possible_volumes(root, source):
             if version in taken:
-                yield from names_of(namespace, volume)
+                yield from (r for r in names_of(namespace, volume) if self._datasets or r.kind != DATASET)
+
+    def _dataset_reads(self, root: Obj, source: Obj | None, store: Store) -> Iterator[Ref]:
+        """Claims and first Jobs of Datasets that may be made next, and claims that Datasets lack.
+
+        Whoever has such a name does not carry our labels, and the Dataset controller would not ask whose it is.
+        """
+        if not self._datasets:
+            return
+        namespace, name = root["metadata"]["namespace"], root["metadata"]["name"]
+        datasets = store.indexed(DATASETS_BY_MODEL, f"{namespace}/{name}")
+        claims = store.indexed(CLAIMS_BY_MODEL, f"{namespace}/{name}")
+        if self._settings.data_plane == "native" and not datasets:
+            return
+        absent = {v["name"] for v in (root.get("spec") or {}).get("versions") or () if v.get("state") == "ABSENT"}
+        made = {c["metadata"]["name"] for c in claims}
+        native = {version_of(c) for c in claims if controller_uid(c) == uid_of(root)}
+        kept = {d["metadata"]["name"] for d in datasets}
+        asked = {v for v, c in possible_contents(root, source) if c is not None and not _is_held(datasets, v, c)}
+        for dataset in sorted(kept - made):
+            yield Ref(PVC, namespace, dataset)
+        for version, volume in possible_volumes(root, source):
+            if version in asked - absent - native and volume not in kept:
+                yield Ref(PVC, namespace, volume)
+                yield Ref(JOB, namespace, dataset_job(volume, 1))
 
     def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
         """The Model with its source, volumes, Jobs, pods, strangers, users and reports."""
@@ -110,8 +148,10 @@ class ModelController:
         if model is None:
             return None
         source = store.get(MODELSOURCE, key.namespace, str((model.get("spec") or {}).get("sourceRef")))
+        datasets = tuple(store.indexed(DATASETS_BY_MODEL, str(key)))
         claims = tuple(store.indexed(CLAIMS_BY_MODEL, str(key)))
-        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if _is_download(j))
+        claims = (*claims, *_unseen_claims(facts, datasets, claims))
+        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if _is_download(j) or is_datasets(j))
         pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
         volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
         reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
@@ -122,10 +162,11 @@ class ModelController:
             jobs,
             pods,
             strangers=_strangers(store, facts, model, source),
+            datasets=datasets,
             uses=tuple(_uses(store, key, claims)),
             downloads=reports,
         )
-        return Scene(view, NativePlane(self._settings, facts.ca_pem))
+        return Scene(view, EitherPlane(self._settings, datasets=self._datasets, ca_pem=facts.ca_pem))
 
     def decide(self, view: Scene, now: datetime) -> Plan:
         """Pure."""
@@ -140,9 +181,28 @@ def _strangers(store: Store, facts: Facts, model: Obj, source: Obj | None) -> di
         for ref in names_of(namespace, volume):
             fact = facts.object(ref)
             obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
-            if obj is not None and controller_uid(obj) != uid_of(model):
+            if obj is not None and controller_uid(obj) != uid_of(model) and not _is_of_our_dataset(obj, model):
                 found[ref] = obj
     return found
+
+
+def _is_of_our_dataset(obj: Obj, model: Obj) -> bool:
+    """Whether a Dataset made for this Model has, or had, it: such a one is waited for, and never touched."""
+    return is_datasets(obj) and label(obj, LABEL_MODEL) == model["metadata"]["name"]
+
+
+def _unseen_claims(facts: Facts, datasets: tuple[Obj, ...], claims: tuple[Obj, ...]) -> Iterator[Obj]:
+    """Claims of Datasets that were read by name, because the watch has not brought them."""
+    seen = {c["metadata"]["name"] for c in claims}
+    for dataset in datasets:
+        meta = dataset["metadata"]
+        fact = None if meta["name"] in seen else facts.object(Ref(PVC, meta["namespace"], meta["name"]))
+        if fact is not None and fact.obj is not None and controller_uid(fact.obj) == uid_of(dataset):
+            yield fact.obj
+
+
+def _is_held(datasets: Iterable[Obj], version: str, content: Content) -> bool:
+    return any(version_of(d) == version and holds(d, content, None) for d in datasets)
 
 
 def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:

@@ -16,10 +16,10 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from modelyard import __version__
 from modelyard.cluster import errors
@@ -41,7 +41,7 @@ from modelyard.controllers.metrics import Metrics
 from modelyard.controllers.protocol import Controller
 from modelyard.controllers.runtime import Item, Runtime
 from modelyard.controllers.tls import Certificates
-from modelyard.resources.meta import PVC
+from modelyard.resources.meta import DATASET, PVC
 from modelyard.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ _KINDS_RETRY_SECONDS = 2.0
 _DRAIN_SECONDS = 5.0
 _CANCEL_SECONDS = 2.0
 _SPREAD_SECONDS = 30.0
+
+_Status = TypeVar("_Status", int, int | None)
 
 
 def utc_now() -> datetime:
@@ -123,6 +125,8 @@ class Operator:
             settings.collector, self.store, self.facts, lambda claim: self.runtime.poke(PVC, claim)
         )
         self.certificates = Certificates(client, settings, utc_now)
+        self.changed = False
+        """Whether the run ended because Datasets came or went: another one, with other watches, goes on."""
 
     async def run(self) -> int:
         """Until a signal (0) or until a part breaks for good (1)."""
@@ -135,7 +139,13 @@ class Operator:
                 if task.get_name() == "signals":
                     logger.info("Stopping.")
                     return 0
+                if task.get_name() == "datasets" and not task.cancelled() and task.exception() is None:
+                    logger.info("Datasets are now %s: starting anew.", "gone" if self._watches_datasets() else "served")
+                    self.changed = True
+                    return 0
                 if not self._ended_well(task):
+                    # A stream may break because of the very kind that is gone.
+                    self.changed = await self._datasets_changed()
                     return 1
         finally:
             self.health.ready, self.health.words = False, "stopping"
@@ -175,6 +185,7 @@ class Operator:
         self._on_signals()  # kopf has just taken them
         await self.resync.until_done()
         self._start("resync", self.resync.run())
+        self._start("datasets", self._until_datasets_change())
         self.health.ready, self.health.words = True, "standby"
         logger.info("Ready: %d roots known. Waiting for the lease.", self._roots())
         await self.lease.acquire()
@@ -203,6 +214,22 @@ class Operator:
                     logger.warning("Waiting: %s.", words)
                 self.health.words = words
                 await asyncio.sleep(_KINDS_RETRY_SECONDS)
+
+    async def _until_datasets_change(self) -> None:
+        """kopf watches the kinds that it was started with: others need another run."""
+        changed = False
+        while not changed:
+            await asyncio.sleep(self.settings.baize.discovery_seconds)
+            changed = await self._datasets_changed()
+
+    async def _datasets_changed(self) -> bool:
+        try:
+            return await self.client.served(DATASET) != self._watches_datasets()
+        except errors.ApiError:
+            return False
+
+    def _watches_datasets(self) -> bool:
+        return any(w.kind == DATASET for w in self.scope.kinds)
 
     async def _prepare_certificates(self) -> None:
         collector = self.settings.collector
@@ -269,6 +296,32 @@ class Operator:
 
 async def run(settings: Settings, controllers: Sequence[Controller[Any]], scope: Scope) -> int:
     """The operator with these controllers; returns the process's exit status."""
+
+    async def once(client: Client, metrics: Metrics) -> int:
+        return await Operator(settings, client, metrics, controllers, scope).run()
+
+    return await _with_client(settings, once)
+
+
+def main(settings: Settings) -> int:
+    """The command: all kinds, in the namespaces that the settings name."""
+    from modelyard.controllers.registry import controllers
+
+    async def once(client: Client, metrics: Metrics) -> int | None:
+        datasets = await _datasets_are_served(client, wanted=settings.data_plane == "baize")
+        made = controllers(settings, datasets=datasets)
+        operator = Operator(
+            settings, client, metrics, made, default_scope(settings.watch_namespaces, datasets=datasets)
+        )
+        status = await operator.run()
+        return None if operator.changed else status
+
+    while (status := asyncio.run(_with_client(settings, once))) is None:
+        pass
+    return status
+
+
+async def _with_client(settings: Settings, once: Callable[[Client, Metrics], Awaitable[_Status]]) -> _Status | int:
     set_up_logging(settings.log_format, settings.log_level)
     metrics = Metrics(__version__)
     try:
@@ -279,13 +332,22 @@ async def run(settings: Settings, controllers: Sequence[Controller[Any]], scope:
     where_to = ", ".join(settings.watch_namespaces) or "all namespaces"
     logger.info("Modelyard operator %s, in %s, for %s.", __version__, settings.namespace, where_to)
     try:
-        return await Operator(settings, client, metrics, controllers, scope).run()
+        return await once(client, metrics)
     finally:
         await client.close()
 
 
-def main(settings: Settings) -> int:
-    """The command: all kinds, in the namespaces that the settings name."""
-    from modelyard.controllers.registry import controllers
-
-    return asyncio.run(run(settings, controllers(settings), default_scope(settings.watch_namespaces)))
+async def _datasets_are_served(client: Client, *, wanted: bool) -> bool:
+    """Asked before anything is watched; until the API server answers, and until they are where they are `wanted`."""
+    said = ""
+    while True:
+        try:
+            if (served := await client.served(DATASET)) or not wanted:
+                return served
+            words = "dataPlane is baize, and datasets.dataset.baizeai.io is not served: install the Dataset controller"
+        except errors.ApiError as error:
+            words = f"the API server cannot be asked what it serves ({error})"
+        if words != said:
+            logger.warning("Waiting: %s.", words)
+        said = words
+        await asyncio.sleep(_KINDS_RETRY_SECONDS)

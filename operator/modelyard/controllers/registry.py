@@ -11,6 +11,6 @@ from modelyard.controllers.training import TrainingController
 from modelyard.settings import Settings
 
 
-def controllers(settings: Settings) -> list[Controller[Any]]:
-    """A new controller of each kind."""
-    return [ModelSourceController(), ModelController(settings), TrainingController(settings)]
+def controllers(settings: Settings, *, datasets: bool = False) -> list[Controller[Any]]:
+    """A new controller of each kind. `datasets`: the kind Dataset is served."""
+    return [ModelSourceController(), ModelController(settings, datasets=datasets), TrainingController(settings)]

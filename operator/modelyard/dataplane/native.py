@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from modelyard.dataplane import cause
+from modelyard.dataplane.common import claim_spec, finished, taken
 from modelyard.dataplane.loader_pod import pod_spec
 from modelyard.plan import Action, Create, Delete, Obj
-from modelyard.resources import conditions
 from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
     COMPONENT_DATA,
@@ -38,8 +38,6 @@ from modelyard.resources.volumes import (
 )
 from modelyard.settings import Settings
 
-TAKEN_RECHECK_SECONDS: Final = 30
-
 
 class NativePlane:
     """Claims and Jobs of our own. `ca_pem` is the certificate that loaders trust the collector by."""
@@ -50,8 +48,8 @@ class NativePlane:
 
     def step(self, want: Want, seen: Seen, now: datetime) -> Step:
         """What to do next so that the volume holds what is wanted, and how far it is."""
-        if (taken := _taken(want, seen)) is not None:
-            return taken
+        if (refused := taken(want, seen)) is not None:
+            return refused
         if seen.volume is None:
             return self._start(want, seen)
         if is_deleting(seen.volume):
@@ -71,7 +69,7 @@ class NativePlane:
 
     def is_complete(self, seen: Seen) -> bool:
         """Whether a download into the volume has succeeded, as far as its Jobs can tell."""
-        return seen.volume is not None and any(_finished(job, "Complete") for job in seen.jobs)
+        return seen.volume is not None and any(finished(job, "Complete") for job in seen.jobs)
 
     def _start(self, want: Want, seen: Seen) -> Step:
         if seen.jobs:
@@ -101,7 +99,7 @@ class NativePlane:
         number = _number(job)
         pods = [p for p in seen.pods if controller_uid(p) == uid_of(job)]
         older = tuple(_delete_job(j) for j in jobs[:-1])
-        if (done := _finished(job, "Complete")) is not None:
+        if (done := finished(job, "Complete")) is not None:
             return Step(
                 Stage.READY,
                 "Ready",
@@ -111,7 +109,7 @@ class NativePlane:
                 result=cause.result(pods),
                 completed=(job.get("status") or {}).get("completionTime") or done.get("lastTransitionTime"),
             )
-        if (failed := _finished(job, "Failed")) is not None:
+        if (failed := finished(job, "Failed")) is not None:
             return self._after_failure(want, job, failed, pods, older, now)
         if (volume.get("status") or {}).get("phase") == "Lost":
             return Step(
@@ -175,13 +173,6 @@ class NativePlane:
         )
 
     def _volume(self, want: Want) -> dict[str, Any]:
-        storage = self._settings.storage
-        spec: dict[str, Any] = {
-            "accessModes": list(want.claim.access_modes or storage.default_access_modes),
-            "resources": {"requests": {"storage": want.claim.size or storage.default_size}},
-        }
-        if (storage_class := want.claim.storage_class or storage.default_storage_class) is not None:
-            spec["storageClassName"] = storage_class
         annotations = {ANNOTATION_CONTENT: want.content.hash}
         if want.resync is not None:
             annotations[ANNOTATION_RESYNC] = want.resync
@@ -195,7 +186,7 @@ class NativePlane:
                 "annotations": annotations,
                 "ownerReferences": [dict(want.owner)],
             },
-            "spec": spec,
+            "spec": claim_spec(want, self._settings),
         }
 
     def _job(self, want: Want, number: int) -> dict[str, Any]:
@@ -227,40 +218,9 @@ class NativePlane:
         }
 
 
-def _taken(want: Want, seen: Seen) -> Step | None:
-    owner = want.owner["uid"]
-    found = [*seen.strangers, *((seen.volume,) if seen.volume is not None else ())]
-    for obj in found:
-        holder = controller_uid(obj)
-        if holder == owner:
-            continue
-        kind = "Job" if obj.get("kind") == JOB.kind else "Volume claim"
-        whose = _whose(obj)
-        return Step(
-            Stage.FAILED,
-            "NameTaken",
-            f"{kind} {obj['metadata']['name']} is there already and {whose}; it is left alone. "
-            "Remove it, or give the version another name.",
-            requeue_after=TAKEN_RECHECK_SECONDS,
-        )
-    return None
-
-
-def _whose(obj: Obj) -> str:
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return f"belongs to {reference['kind']} {reference['name']} (uid {reference['uid']})"
-    return "was not made by Modelyard for this object"
-
-
 def _number(job: Obj) -> int:
     value = label(job, LABEL_ATTEMPT) or ""
     return int(value) if value.isdecimal() else 0
-
-
-def _finished(job: Obj, type: str) -> Mapping[str, Any] | None:
-    found = conditions.find((job.get("status") or {}).get("conditions") or (), type)
-    return found if found is not None and found.get("status") == "True" else None
 
 
 def _delete_job(job: Obj) -> Delete:

@@ -59,6 +59,11 @@ def fetch_job(volume: str, attempt: int) -> str:
     return f"fetch-{volume}-{attempt}"
 
 
+def dataset_job(dataset: str, round: int) -> str:
+    """The Job that the Dataset controller makes for that round of a Dataset."""
+    return f"dataset-{dataset}-round-{round}"
+
+
 def output_volume(training: str) -> str:
     """PVC of a Training's checkpoints and weights."""
     return f"trn-{training}-output"

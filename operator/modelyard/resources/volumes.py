@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from modelyard.plan import Action, Obj
-from modelyard.resources.meta import GROUP
+from modelyard.plan import Action, Kind, Obj
+from modelyard.resources.meta import DATASET, GROUP, PVC
 from modelyard.resources.sources import Content
 
 LABEL_VOLUME: Final = f"{GROUP}/volume"
@@ -21,6 +21,10 @@ ANNOTATION_CONTENT: Final = f"{GROUP}/content"
 """On a fetched volume: hash of what it holds or is to hold."""
 ANNOTATION_SECRET_VERSION: Final = f"{GROUP}/secret-version"
 """On a download Job: resourceVersion of the Secret with which it was started."""
+ANNOTATION_TOUCHED: Final = f"{GROUP}/touched"
+"""On a Dataset: how often and when it was touched to have it looked at again, `<n> <time>`."""
+LABEL_DATASET: Final = "baize.io/dataset-name"
+"""On what the Dataset controller makes: the Dataset that it is for."""
 
 DATA_PATH: Final = "data"
 """Folder of a fetched volume that holds the files; it appears by one rename when they are complete."""
@@ -61,6 +65,7 @@ class Want:
     `owner` is the controller reference of everything made for it; `labels` go on everything too. The content's hash
     and `resync` are kept with the volume, to tell later what it holds. `secret_version` changes when a refused download
     is worth another try. `known` is set if the volume was seen complete before: a Job that is gone is then not missed.
+    `kept_as` is what keeps the version so far (a claim of ours, or a Dataset): it stays with that.
     """
 
     namespace: str
@@ -74,16 +79,23 @@ class Want:
     resync: str | None = None
     secret_version: str | None = None
     known: bool = False
+    kept_as: Kind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is for one volume: the claim, download Jobs of ours and their pods, and who else has our names."""
+    """What there is for one volume: the volume, download Jobs and their pods, and who else has our names.
+
+    The volume is a claim of ours, or a Dataset; `claim` and `rounds` are what the Dataset controller made for a Dataset
+    of that name, maybe for one that is gone.
+    """
 
     volume: Obj | None = None
     jobs: tuple[Obj, ...] = ()
     pods: tuple[Obj, ...] = ()
     strangers: tuple[Obj, ...] = ()
+    claim: Obj | None = None
+    rounds: tuple[Obj, ...] = ()
 
 
 class Stage(Enum):
@@ -103,6 +115,7 @@ class Step:
     """What a data plane does next for one volume, and what it says about it.
 
     `reason` is CamelCase and `message` our own words. `completed` is when the files were complete (RFC 3339).
+    `serves`: the volume, though not ready, still holds the files from before.
     """
 
     stage: Stage
@@ -113,3 +126,9 @@ class Step:
     attempts: int | None = None
     result: Result | None = None
     completed: str | None = None
+    serves: bool = False
+
+
+def kind_of(volume: Obj) -> Kind:
+    """Whether a volume is a claim or a Dataset."""
+    return DATASET if volume.get("kind") == DATASET.kind else PVC

@@ -19,6 +19,7 @@ FAILED: Final = "Failed"
 
 _SERVED: Final = (
     "pvcName",
+    "activeDataset",
     "path",
     "kind",
     "lastSyncTime",

@@ -18,16 +18,26 @@ from modelyard.decide.model.entry import FAILED, PENDING, PROCESSING, READY, Out
 from modelyard.decide.model.saved import capacity, set_owner
 from modelyard.decide.model.view import ModelView, holds, version_of, volume_name
 from modelyard.decide.ports import DataPlane
-from modelyard.plan import Action, Create, Obj
+from modelyard.plan import Action, Apply, Create, Kind, Obj
 from modelyard.resources import sources
 from modelyard.resources.conditions import find
-from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, MODEL, PVC, managed_labels
+from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, MODEL, PVC, managed_labels
 from modelyard.resources.model import ModelVersion
 from modelyard.resources.objects import annotation, generation_of, is_deleting, owner_reference
 from modelyard.resources.problems import describe
 from modelyard.resources.sources import Content
 from modelyard.resources.times import format_time
-from modelyard.resources.volumes import ANNOTATION_CONTENT, DATA_PATH, Claim, Reporter, Result, Stage, Step, Want
+from modelyard.resources.volumes import (
+    ANNOTATION_CONTENT,
+    DATA_PATH,
+    Claim,
+    Reporter,
+    Result,
+    Stage,
+    Step,
+    Want,
+    kind_of,
+)
 
 _PHASES = {Stage.WAITING: PROCESSING, Stage.WORKING: PROCESSING, Stage.READY: READY, Stage.FAILED: FAILED}
 
@@ -52,10 +62,11 @@ def fetched_version(view: ModelView, wish: Wish, plane: DataPlane, now: datetime
         return adopted
     mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
     desired = _desired(view, wish, content, mine)
-    want = _want(view, wish, content, desired)
+    want = _want(view, wish, content, desired, mine)
     step = plane.step(want, view.seen(desired), now)
-    if blocked is not None and any(isinstance(a, Create) for a in step.actions):
-        step = Step(Stage.WAITING, blocked.reason, blocked.message, attempts=wish.old.get("attempts"))
+    if blocked is not None and any(isinstance(a, Create | Apply) for a in step.actions):
+        attempts = wish.old.get("attempts")
+        step = Step(Stage.WAITING, blocked.reason, blocked.message, attempts=attempts, serves=step.serves)
         said = blocked
     else:
         said = Said(_PHASES[step.stage], step.reason, step.message)
@@ -126,7 +137,7 @@ def _unchanged(view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | No
     same_spec = (view.model.get("status") or {}).get("observedGeneration") == generation_of(view.model)
     if active is not None and old.get("phase") == READY and same_spec and said.phase == PENDING:
         said = Said(READY, "Ready", "All files are there.")
-    kept = _serving(active, old, None, None, now) if active is not None else {}
+    kept = _serving(view, active, old, None, None, now) if active is not None else {}
     entry = make(wish.version.name, said, old, now=now, generation=generation_of(view.model), origin="Source", **kept)
     # What was begun for an earlier spec is wanted no more; while it is just the source that is unknown, it may be.
     stale = [c for c in mine if c is not active] if said.phase == FAILED else []
@@ -185,7 +196,7 @@ def _desired(view: ModelView, wish: Wish, content: Content, mine: list[Obj]) -> 
     return volume_name(view.name, wish.version.name, content, view.resync, first=not mine and not left_behind)
 
 
-def _want(view: ModelView, wish: Wish, content: Content, volume: str) -> Want:
+def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list[Obj]) -> Want:
     source = view.source or {}
     storage = wish.version.storage
     requests = storage.resources.requests if storage is not None and storage.resources is not None else None
@@ -206,7 +217,17 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str) -> Want:
         resync=view.resync,
         secret_version=credentials.get("secretResourceVersion"),
         known=wish.old.get("pvcName") == volume,
+        kept_as=_kept_as(wish.old, mine),
     )
+
+
+def _kept_as(old: Mapping[str, Any], mine: list[Obj]) -> Kind | None:
+    """What keeps the version so far: it stays with that, whatever else the cluster offers meanwhile."""
+    if mine:
+        return kind_of(mine[0])
+    if old.get("activeDataset") is not None:
+        return DATASET
+    return PVC if old.get("pvcName") is not None else None
 
 
 def _active(view: ModelView, plane: DataPlane, mine: list[Obj], old: Mapping[str, Any]) -> Obj | None:
@@ -231,7 +252,7 @@ def _outcome(
 ) -> Outcome:
     old, name, generation = wish.old, wish.version.name, generation_of(view.model)
     by_name = {c["metadata"]["name"]: c for c in mine}
-    if step.stage is Stage.READY:
+    if step.stage is Stage.READY or step.serves:
         active: Obj | None = by_name[desired]
     else:
         active = _active(view, plane, [c for c in mine if c["metadata"]["name"] != desired], old)
@@ -240,7 +261,11 @@ def _outcome(
     removals, users = _discard(view, plane, obsolete, None)
     fields: dict[str, Any] = {"origin": "Source", "attempts": step.attempts or old.get("attempts")}
     if active is not None:
-        fields |= _serving(active, old, step if step.stage is Stage.READY else None, content, now)
+        fields |= _serving(view, active, old, step if step.stage is Stage.READY else None, content, now)
+    elif not mine and "activeDataset" in old:
+        fields["activeDataset"] = old["activeDataset"]
+    if step.serves:
+        fields["resync"] = old.get("resync")
     if step.stage is Stage.READY:
         if users:
             said = replace(said, message=f"{said.message} An older volume is kept while it is used: {listed(users)}.")
@@ -253,17 +278,19 @@ def _outcome(
         )
     entry = make(name, said, old, now=now, generation=generation, **fields)
     lost = old.get("pvcName") is not None and old["pvcName"] not in by_name
-    remade = any(isinstance(a, Create) and a.kind == PVC for a in step.actions)
+    remade = any(isinstance(a, Create) and a.kind in (PVC, DATASET) for a in step.actions)
     if lost and remade:
         return Outcome(entry, hold=True)
     return Outcome(entry, (*step.actions, *removals), step.requeue_after)
 
 
 def _serving(
-    active: Obj, old: Mapping[str, Any], step: Step | None, content: Content | None, now: datetime
+    view: ModelView, active: Obj, old: Mapping[str, Any], step: Step | None, content: Content | None, now: datetime
 ) -> dict[str, Any]:
     """What is said about the volume that serves; `step` if it is the desired one, and complete."""
     name = active["metadata"]["name"]
+    dataset = kind_of(active) == DATASET
+    claim = (view.claim_of(name) or {}) if dataset else active
     known = served(old) if old.get("pvcName") == name else {}
     is_data = content is not None and dict(content.options).get("repoType") == "DATASET"
     fields = {
@@ -271,7 +298,8 @@ def _serving(
         "pvcName": name,
         "path": DATA_PATH,
         "kind": known.get("kind") or ("Data" if is_data else "Full"),
-        "observedStorage": capacity(active),
+        "activeDataset": name if dataset else None,
+        "observedStorage": capacity(claim),
         "observedVersionHash": annotation(active, ANNOTATION_CONTENT),
         "resync": annotation(active, ANNOTATION_RESYNC),
     }

@@ -22,6 +22,7 @@ from modelyard.resources.objects import (
     ref_to,
     uid_of,
 )
+from modelyard.resources.volumes import kind_of
 
 _RECORDED: Final = ("path", "kind", "baseRef", "bytes", "files", "digest", "resolvedRevision")
 _TIMES: Final = ("savedAt", "time", "completionTime")
@@ -89,7 +90,10 @@ def set_owner(claim: Obj, model: Obj | None) -> PatchMetadata:
     """Gives a volume to a Model, or to nobody, so that it outlives its Model."""
     references = None if model is None else [owner_reference(MODEL, model)]
     return PatchMetadata(
-        ref_to(PVC, claim), uid_of(claim), claim["metadata"]["resourceVersion"], {"ownerReferences": references}
+        ref_to(kind_of(claim), claim),
+        uid_of(claim),
+        claim["metadata"]["resourceVersion"],
+        {"ownerReferences": references},
     )
 
 

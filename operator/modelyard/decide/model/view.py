@@ -13,16 +13,17 @@ from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
     ANNOTATION_SAVED,
     COMPONENT_DATA,
+    DATASET,
     JOB,
     LABEL_COMPONENT,
     LABEL_MODEL,
     LABEL_VERSION,
     PVC,
 )
-from modelyard.resources.names import fetch_job, version_volume, version_volume_for
+from modelyard.resources.names import dataset_job, fetch_job, version_volume, version_volume_for
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
 from modelyard.resources.sources import Content
-from modelyard.resources.volumes import ANNOTATION_CONTENT, LABEL_VOLUME, Seen
+from modelyard.resources.volumes import ANNOTATION_CONTENT, LABEL_DATASET, LABEL_VOLUME, Seen, kind_of
 
 _NEXT_JOBS: Final = 2
 
@@ -43,8 +44,9 @@ class Use:
 class ModelView:
     """A Model and everything that decides about it, all in its namespace.
 
-    `claims` carry the Model's label, whoever controls them; `jobs` and `pods` are of downloads for it. `strangers`
-    are objects of others that were found under names of ours. `downloads` are reports by volume.
+    `claims` and `datasets` carry the Model's label, whoever controls them; `jobs` and `pods` are of downloads for it.
+    A volume is a claim of ours or a Dataset; the claim that a Dataset has is not one. `strangers` are objects of others
+    that were found under names of ours. `downloads` are reports by volume.
     """
 
     model: Obj
@@ -55,6 +57,7 @@ class ModelView:
     strangers: Mapping[Ref, Obj] = field(default_factory=dict)
     uses: tuple[Use, ...] = ()
     downloads: Mapping[str, DownloadFact] = field(default_factory=dict)
+    datasets: tuple[Obj, ...] = ()
 
     @property
     def namespace(self) -> str:
@@ -77,11 +80,12 @@ class ModelView:
 
     def fetched(self) -> tuple[Obj, ...]:
         """The volumes that were made to be fetched into, and are this Model's."""
-        return tuple(c for c in self.claims if self.owns(c) and _is_fetched(c))
+        return tuple(c for c in (*self.claims, *self.datasets) if self.owns(c) and _is_fetched(c))
 
     def retained(self) -> tuple[Obj, ...]:
         """The fetched volumes that an earlier Model of this name left behind on request."""
-        return tuple(c for c in self.claims if controller_uid(c) is None and _is_fetched(c) and not is_deleting(c))
+        volumes = (*self.claims, *self.datasets)
+        return tuple(c for c in volumes if controller_uid(c) is None and _is_fetched(c) and not is_deleting(c))
 
     def saved(self) -> tuple[Obj, ...]:
         """The volumes that Trainings saved as versions of this Model, oldest first."""
@@ -90,12 +94,18 @@ class ModelView:
 
     def seen(self, volume: str) -> Seen:
         """What there is of ours for one volume, and who else has the names for it."""
-        claim = next((c for c in self.fetched() if c["metadata"]["name"] == volume), None)
+        found = next((c for c in self.fetched() if c["metadata"]["name"] == volume), None)
         jobs = tuple(j for j in self.jobs if label(j, LABEL_VOLUME) == volume and self.owns(j))
-        uids = {uid_of(j) for j in jobs}
+        rounds = tuple(j for j in self.jobs if label(j, LABEL_DATASET) == volume)
+        uids = {uid_of(j) for j in (*jobs, *rounds)}
         pods = tuple(p for p in self.pods if controller_uid(p) in uids)
         names = names_of(self.namespace, volume, len(jobs) and max(_number(j) for j in jobs))
-        return Seen(claim, jobs, pods, tuple(self.strangers[ref] for ref in names if ref in self.strangers))
+        strangers = tuple(self.strangers[ref] for ref in names if ref in self.strangers)
+        return Seen(found, jobs, pods, strangers, self.claim_of(volume), rounds)
+
+    def claim_of(self, dataset: str) -> Obj | None:
+        """The claim that the Dataset controller made for a Dataset of that name, the present one or one before."""
+        return next((c for c in self.claims if c["metadata"]["name"] == dataset and is_datasets(c)), None)
 
     def users_of(self, claim: str, version: str | None = None) -> frozenset[str]:
         """Who needs that volume, or the version that it serves."""
@@ -113,7 +123,17 @@ def names_of(namespace: str, volume: str, last_job: int = 0) -> tuple[Ref, ...]:
     """The names that a volume and its next download Jobs have or will have."""
     numbers = range(1, last_job + _NEXT_JOBS)
     jobs = (Ref(JOB, namespace, fetch_job(volume, n)) for n in numbers)
-    return (Ref(PVC, namespace, volume), *jobs)
+    dataset = (Ref(DATASET, namespace, volume), Ref(JOB, namespace, dataset_job(volume, 1)))
+    return (Ref(PVC, namespace, volume), *jobs, *dataset)
+
+
+def is_datasets(obj: Obj) -> bool:
+    """Whether the Dataset controller made it for a Dataset: a claim, or the Job of a round."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return label(obj, LABEL_DATASET) is not None and any(
+        o.get("controller") and o.get("kind") == DATASET.kind and o.get("name") == label(obj, LABEL_DATASET)
+        for o in owners
+    )
 
 
 def version_of(claim: Obj) -> str:
@@ -122,10 +142,13 @@ def version_of(claim: Obj) -> str:
 
 
 def holds(claim: Obj, content: Content, resync: str | None) -> bool:
-    """Whether the volume is for that content, fetched for that value of the resync annotation if there is one."""
+    """Whether the volume is for that content, fetched for that value of the resync annotation if there is one.
+
+    A Dataset is fetched anew where it is, so that any is for any value.
+    """
     if annotation(claim, ANNOTATION_CONTENT) != content.hash:
         return False
-    return resync is None or annotation(claim, ANNOTATION_RESYNC) == resync
+    return resync is None or kind_of(claim) == DATASET or annotation(claim, ANNOTATION_RESYNC) == resync
 
 
 def _is_fetched(claim: Obj) -> bool:
@@ -141,13 +164,21 @@ def possible_volumes(model: Obj, source: Obj | None) -> Iterator[tuple[str, str]
     """Versions of the spec, each with the names that its volume may get now. Never raises, whatever the spec holds."""
     name = model["metadata"]["name"]
     resync = annotation(model, ANNOTATION_RESYNC) or None
+    for version, content in possible_contents(model, source):
+        yield version, version_volume(name, version)
+        if content is not None:
+            yield version, volume_name(name, version, content, resync, first=False)
+
+
+def possible_contents(model: Obj, source: Obj | None) -> Iterator[tuple[str, Content | None]]:
+    """Versions of the spec that are fetched, each with what for, if that can be told. Never raises."""
     spec = (source or {}).get("spec") or {}
     type, config = str(spec.get("type")), spec.get("config") or {}
     usable = type in sources.SOURCES and not sources.check_config(type, config)
     for version in (model.get("spec") or {}).get("versions") or ():
         if version.get("repo") is None:
             continue
-        yield version["name"], version_volume(name, version["name"])
+        content = None
         if usable:
             content = sources.content(
                 type,
@@ -157,4 +188,4 @@ def possible_volumes(model: Obj, source: Obj | None) -> Iterator[tuple[str, str]
                 include=version.get("include") or (),
                 exclude=version.get("exclude") or (),
             )
-            yield version["name"], volume_name(name, version["name"], content, resync, first=False)
+        yield version["name"], content

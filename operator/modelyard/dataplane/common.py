@@ -1,0 +1,60 @@
+"""What both data planes need: the claim that is asked for, names that others have, and how a Job ended. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from modelyard.plan import Obj
+from modelyard.resources import conditions
+from modelyard.resources.meta import PVC
+from modelyard.resources.objects import controller_uid
+from modelyard.resources.volumes import Seen, Stage, Step, Want
+from modelyard.settings import Settings
+
+TAKEN_RECHECK_SECONDS: Final = 30
+
+
+def claim_spec(want: Want, settings: Settings) -> dict[str, Any]:
+    """The `spec` of the wanted volume's claim: always with a size and access modes."""
+    storage = settings.storage
+    spec: dict[str, Any] = {
+        "accessModes": list(want.claim.access_modes or storage.default_access_modes),
+        "resources": {"requests": {"storage": want.claim.size or storage.default_size}},
+    }
+    if (storage_class := want.claim.storage_class or storage.default_storage_class) is not None:
+        spec["storageClassName"] = storage_class
+    return spec
+
+
+def taken(want: Want, seen: Seen) -> Step | None:
+    """What to say if somebody else has one of our names, or None."""
+    owner = want.owner["uid"]
+    found = [*seen.strangers, *((seen.volume,) if seen.volume is not None else ())]
+    for obj in found:
+        holder = controller_uid(obj)
+        if holder == owner:
+            continue
+        kind = "Volume claim" if obj.get("kind") == PVC.kind else obj.get("kind")
+        whose = _whose(obj)
+        return Step(
+            Stage.FAILED,
+            "NameTaken",
+            f"{kind} {obj['metadata']['name']} is there already and {whose}; it is left alone. "
+            "Remove it, or give the version another name.",
+            requeue_after=TAKEN_RECHECK_SECONDS,
+        )
+    return None
+
+
+def _whose(obj: Obj) -> str:
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return f"belongs to {reference['kind']} {reference['name']} (uid {reference['uid']})"
+    return "was not made by Modelyard for this object"
+
+
+def finished(job: Obj, type: str) -> Mapping[str, Any] | None:
+    """The Job's condition of that type (`Complete`, `Failed`) if it is true."""
+    found = conditions.find((job.get("status") or {}).get("conditions") or (), type)
+    return found if found is not None and found.get("status") == "True" else None

@@ -1,0 +1,152 @@
+"""Versions kept as Datasets, with the real Dataset controller: only the kubelet is played by the test."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from localcluster import ControlPlane
+from modelyard.resources.meta import DATASET, JOB, MODEL, MODELSOURCE, PVC, SECRET
+from support.audit import Audit
+from support.build import make_claim, make_model, make_secret, make_source, make_version
+from support.cluster import wait_for
+from support.downloads import failure
+
+World = Any
+COMMIT = "c0ffee" + "0" * 34
+
+
+def fetched(world: World, name: str = "m", **version: Any) -> str:
+    """A Model whose version v1 is ready; answers its Dataset's name."""
+    world.create(make_model(name, make_version(**version)), MODEL)
+    world.end(f"mdl-{name}-v1")
+    world.wait_for_entry(name, phase="Ready")
+    return f"mdl-{name}-v1"
+
+
+def test_a_version_becomes_a_dataset_and_then_nothing_is_written(world: World, control_plane: ControlPlane) -> None:
+    world.create(make_secret("token", {"token": "hf_canary"}), SECRET)
+    world.create(make_source("private", secret="token"), MODELSOURCE)
+    assert control_plane.audit_log is not None
+    audit = Audit(control_plane.audit_log)
+    version = make_version(
+        revision=COMMIT, include=["*.json", "*.safetensors"], storage={"accessModes": ["ReadWriteMany"]}
+    )
+    world.create(make_model("m", version, source="private"), MODEL)
+    dataset = world.dataset("mdl-m-v1")
+    assert dataset["spec"]["source"] == {
+        "type": "HUGGING_FACE",
+        "uri": "huggingface://org/repo",
+        "options": {"include": "*.json,*.safetensors", "revision": COMMIT},
+    }
+    assert dataset["spec"]["secretRef"] == "token"
+    assert dataset["spec"]["mountOptions"] == {"path": "/data", "mode": "0755", "uid": 1000, "gid": 1000}
+    world.end("mdl-m-v1")
+    entry = world.wait_for_entry(phase="Ready")
+    assert (entry["pvcName"], entry["activeDataset"], entry["path"]) == ("mdl-m-v1", "mdl-m-v1", "data")
+    assert (entry["resolvedRevision"], entry["bytes"], entry["observedStorage"]) == ("c0ffee", 12, "1Gi")
+    assert world.kube.get(PVC, world.namespace, "mdl-m-v1")["spec"]["accessModes"] == ["ReadWriteMany"]
+    arguments = world.kube.get(JOB, world.namespace, "dataset-mdl-m-v1-round-1")["spec"]["template"]["spec"]
+    assert f"revision={COMMIT}" in str(arguments["containers"][0]["args"])
+    assert "hf_canary" not in str([world.kube.list(kind, world.namespace) for kind in (DATASET, JOB, MODEL)])
+    time.sleep(3)
+    before = audit.writes(namespace=world.namespace)
+    assert before["create", "datasets"] == 1
+    assert (before["patch", "datasets"], before["patch", "models/status"] <= 3) == (0, True)
+    time.sleep(3)
+    assert audit.writes(namespace=world.namespace) == before
+
+
+def test_a_refused_token_fails_and_a_new_one_is_tried(world: World) -> None:
+    world.create(make_secret("token", {"token": "wrong"}), SECRET)
+    world.create(make_source("private", secret="token"), MODELSOURCE)
+    world.create(make_model("m", source="private"), MODEL)
+    world.end("mdl-m-v1", said=failure("Unauthorized", "the hub refused the token (401)"), exit_code=64)
+    entry = world.wait_for_entry(phase="Failed", reason="Unauthorized")
+    assert entry["message"].startswith("The hub refused the token (401). Not tried again until")
+    world.kube.merge(SECRET, world.namespace, "token", {"stringData": {"token": "right"}})
+    world.end("mdl-m-v1", 2)
+    world.wait_for_entry(phase="Ready")
+    assert world.dataset("mdl-m-v1")["spec"]["dataSyncRound"] == 2
+
+
+def test_resync_raises_the_round_by_one_and_once_per_value(world: World) -> None:
+    name = fetched(world)
+    world.resync("a")
+    wait_for(lambda: world.dataset(name)["spec"]["dataSyncRound"] == 2, "the second round")
+    assert world.wait_for_entry(phase="Processing")["pvcName"] == name
+    world.end(name, 2)
+    world.wait_for_entry(phase="Ready", resync="a")
+    world.edit(metadata={"annotations": {"touched": "yes"}})
+    time.sleep(2)
+    assert world.dataset(name)["spec"]["dataSyncRound"] == 2
+    assert world.names(DATASET) == [name]
+
+
+def test_other_content_is_a_second_dataset_that_takes_over(world: World) -> None:
+    name = fetched(world)
+    world.edit(spec={"versions": [make_version(repo="org/other")]})
+    second = wait_for(lambda: [d for d in world.names(DATASET) if d != name], "the second Dataset")[0]
+    assert world.wait_for_entry(phase="Processing")["activeDataset"] == name
+    world.end(second)
+    world.wait_for_entry(phase="Ready", activeDataset=second, pvcName=second)
+    wait_for(lambda: world.names(DATASET) == [second], "the first to go")
+    wait_for(lambda: world.names(PVC) == [second], "its claim to go")
+
+
+def test_absent_then_present_again_trusts_nothing_old_and_a_model_goes_whole(world: World) -> None:
+    name = fetched(world)
+    old = world.dataset(name)["metadata"]["uid"]
+    world.edit(spec={"versions": [make_version(state="ABSENT")]})
+    wait_for(lambda: world.names(DATASET) == world.names(PVC) == world.names(JOB) == [], "everything to go", 45)
+    world.wait_for_entry(observedState="ABSENT", phase=None)
+    world.edit(spec={"versions": [make_version()]})
+    world.end(name)
+    world.wait_for_entry(phase="Ready")
+    assert world.dataset(name)["metadata"]["uid"] != old
+    world.kube.delete(MODEL, world.namespace, "m")
+    wait_for(lambda: world.names(DATASET) == world.names(PVC) == world.names(JOB) == [], "everything to go", 45)
+
+
+def test_long_names_are_cut_and_still_work(world: World) -> None:
+    world.create(make_model("m" * 60, make_version()), MODEL)
+    name = wait_for(lambda: world.names(DATASET), "a Dataset")[0]
+    assert len(name) <= 45
+    world.end(name)
+    world.wait_for_entry("m" * 60, phase="Ready", pvcName=name)
+
+
+def test_a_strangers_claim_and_dataset_are_left_alone(world: World) -> None:
+    world.create({**make_claim("mdl-m-v1"), "status": {}}, PVC)
+    spec = {"source": {"type": "MANUAL", "uri": "manual://"}}
+    world.create(
+        {"apiVersion": DATASET.api_version, "kind": "Dataset", "metadata": {"name": "mdl-n-v1"}, "spec": spec}, DATASET
+    )
+    world.create(make_model("m"), MODEL)
+    world.create(make_model("n"), MODEL)
+    entry = world.wait_for_entry("m", phase="Failed", reason="NameTaken")
+    assert entry["message"].startswith("Volume claim mdl-m-v1 is there already and was not made by Modelyard")
+    world.wait_for_entry("n", phase="Failed", reason="NameTaken")
+    assert world.names(DATASET) == ["mdl-n-v1"]
+    world.kube.delete(MODEL, world.namespace, "n")
+    world.kube.delete(PVC, world.namespace, "mdl-m-v1")
+    world.end("mdl-m-v1")
+    world.wait_for_entry("m", phase="Ready")
+    assert "mdl-n-v1" in world.names(DATASET)
+
+
+def test_a_lost_claim_is_filled_again(world: World) -> None:
+    name = fetched(world)
+    time.sleep(1.1)
+    world.kube.delete(PVC, world.namespace, name)
+    world.wait_for_entry(phase="Processing", reason="VolumeLost")
+    world.end(name, 2)
+    world.wait_for_entry(phase="Ready", pvcName=name)
+
+
+def test_what_was_fetched_before_stays_where_it_is(before: World, datasets: None) -> None:
+    entry = before.wait_for_entry("old", phase="Ready")
+    assert "activeDataset" not in entry
+    before.edit("old", spec={"versions": [make_version(repo="org/other")]})
+    wait_for(lambda: len([j for j in before.names(JOB) if j.startswith("fetch-")]) == 2, "our own second download")
+    assert before.names(DATASET) == []
