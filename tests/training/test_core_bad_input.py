@@ -185,8 +185,8 @@ def test_recipe_without_a_data_set(trainer: Callable[..., Any], tmp_path: Path) 
 
 
 def test_recipe_that_is_not_built(trainer: Callable[..., Any]) -> None:
-    assert trainer({"recipe": "causal-lm"}).here()[1]["message"] == (
-        "The recipe causal-lm is not part of this version of the trainer."
+    assert trainer({"recipe": "custom", "params": {"command": ["train"]}}).here()[1]["message"] == (
+        "The recipe custom is not part of this version of the trainer."
     )
 
 
