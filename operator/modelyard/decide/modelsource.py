@@ -60,9 +60,16 @@ def _status(view: SourceView, now: datetime) -> dict[str, Any]:
     conditions.set("Ready", ready.status, ready.reason, ready.message)
     conditions.set("CredentialsReady", credentials.status, credentials.reason, credentials.message)
     working = ready.status == "Unknown" or ready.reason == "Deleting"
-    conditions.flag("Reconciling", working, ready.reason if working else "Settled", ready.message if working else "Nothing is in progress.")
+    conditions.flag(
+        "Reconciling",
+        working,
+        ready.reason if working else "Settled",
+        ready.message if working else "Nothing is in progress.",
+    )
     stalled = ready.status == "False" and not working
-    conditions.flag("Stalled", stalled, ready.reason if stalled else "Settled", ready.message if stalled else "Nothing is stuck.")
+    conditions.flag(
+        "Stalled", stalled, ready.reason if stalled else "Settled", ready.message if stalled else "Nothing is stuck."
+    )
     return {
         "observedGeneration": generation,
         "conditions": conditions.result(),
