@@ -13,7 +13,7 @@ from modelyard.loader.request import STATE_FOLDER
 MAX_FILES = 100_000
 """More than this is refused: the list is held in memory."""
 
-Algorithm = Literal["sha256", "git-sha1"]
+Algorithm = Literal["sha256", "git-sha1", "md5", "crc32"]
 
 
 @dataclass(frozen=True, slots=True)

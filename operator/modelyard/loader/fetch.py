@@ -9,6 +9,7 @@ import hashlib
 import os
 import queue
 import threading
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -33,6 +34,17 @@ class _Hash(Protocol):
     def hexdigest(self) -> str: ...
 
 
+class _Crc32:
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
 class _Digests:
     """The hashes of one file's bytes so far: sha256 for the manifest, and whatever the source announced."""
 
@@ -43,6 +55,10 @@ class _Digests:
             blob = hashlib.sha1(usedforsecurity=False)
             blob.update(f"blob {file.size}\0".encode())
             self._states["git-sha1"] = blob
+        if "md5" in self._wanted:
+            self._states["md5"] = hashlib.md5(usedforsecurity=False)
+        if "crc32" in self._wanted:
+            self._states["crc32"] = _Crc32()
 
     def update(self, chunk: bytes) -> None:
         for state in self._states.values():

@@ -87,7 +87,7 @@ def unreachable(error: BaseException, url: str) -> LoadError:
         told = "its name does not resolve"
     elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         told = "it refuses connections"
-    elif any(isinstance(cause, httpx2.TimeoutException) for cause in causes):
+    elif any(isinstance(cause, (httpx2.TimeoutException, TimeoutError)) for cause in causes):
         told = "it does not answer in time"
     else:
         told = "the connection broke"

@@ -14,6 +14,7 @@ from modelyard.loader.patterns import Patterns
 from modelyard.loader.progress import Progress
 from modelyard.loader.request import Request, parse
 from modelyard.loader.sources.index import children
+from modelyard.loader.sources.s3 import digests
 from modelyard.loader.transport import host, origin, refused, retry_after, shown, unreachable
 
 BASE = ("HTTP", "http://h/p", "--mount-path=/data")
@@ -150,6 +151,27 @@ def test_a_certificate_that_is_not_trusted_is_said() -> None:
     told = unreachable(error, "https://h/x")
     assert "certificate" in told.message
     assert "text of the library" not in told.message
+
+
+MD5 = "d41d8cd98f00b204e9800998ecf8427e"
+
+
+@pytest.mark.parametrize(
+    ("etag", "headers", "told"),
+    [
+        (MD5, {}, [("md5", MD5)]),
+        (MD5, {"x-amz-server-side-encryption": "AES256"}, [("md5", MD5)]),
+        (MD5, {"x-amz-server-side-encryption": "aws:kms"}, []),
+        (MD5, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}, []),
+        (MD5 + "-3", {}, []),
+        (None, {"x-amz-checksum-crc32": "AAAAAQ=="}, [("crc32", "00000001")]),
+        (None, {"x-amz-checksum-sha256": "A" * 43 + "="}, [("sha256", "00" * 32)]),
+        (None, {"x-amz-checksum-sha256": "A" * 43 + "=-3"}, []),
+        (None, {"x-amz-checksum-crc32": "AAAAAQ==", "x-amz-checksum-type": "COMPOSITE"}, []),
+    ],
+)
+def test_what_an_object_must_hash_to(etag: str | None, headers: dict[str, str], told: list[tuple[str, str]]) -> None:
+    assert list(digests(etag, headers)) == told
 
 
 def test_progress_counts_and_estimates() -> None:

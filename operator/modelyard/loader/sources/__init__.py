@@ -25,5 +25,9 @@ def make(request: Request, credentials: Credentials) -> Source:
         from modelyard.loader.sources.http import Http
 
         return Http(request, credentials)
-    types = ", ".join(sorted({"HUGGING_FACE", "HTTP", *NOTHING_TO_COPY}))
+    if request.type == "S3":
+        from modelyard.loader.sources.s3 import S3
+
+        return S3(request, credentials)
+    types = ", ".join(sorted({"HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
     raise bad_input(f"Type {request.type[:40]!r} can't be loaded. Known types: {types}.")
