@@ -53,11 +53,14 @@ class Create:
     """POST `obj`. If the name is taken, the object that has it is read and comes back in the next view.
 
     `irrevocable` marks a create that costs money: root and child are read live, and decided on again, before it.
+    `beside` are names that others will give to what they make for it: each is read live before, and if one is taken,
+    nothing is created and the object that has it comes back in the same way.
     """
 
     kind: Kind
     obj: Obj
     irrevocable: bool = False
+    beside: tuple[Ref, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

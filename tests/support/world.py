@@ -125,6 +125,10 @@ class World:
     def _act(self, action: Action) -> None:
         match action:
             case Create(kind, obj):
+                for ref in action.beside:
+                    if ref in self.objects:
+                        self.taken[ref] = self.objects[ref]
+                        raise WriteRefusedError(f"{ref} exists")
                 self._create(kind, obj)
             case Delete(ref, uid):
                 if self._live(ref, uid)["metadata"].get("deletionTimestamp") is None:

@@ -9,6 +9,7 @@ Nothing is written unless the lease is held at that moment.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -107,15 +108,26 @@ class Applier:
 
     async def _create(self, action: Create) -> None:
         ref = _ref(action.kind, action.obj)
+        await asyncio.gather(*(self._must_be_free(other) for other in action.beside))
         try:
             obj = await self._client.create(action.kind, action.obj)
         except errors.AlreadyExistsError:
-            found = await self._client.get(ref)
-            self._facts.learn_taken(ref, found)
-            self._keep(ref.kind, found)
-            raise NameTakenError(f"{ref.kind.kind} {ref.namespace}/{ref.name} exists already") from None
-        self._facts.clear_taken(ref)
+            raise self._met(ref, await self._client.get(ref)) from None
+        for free in (ref, *action.beside):
+            self._facts.clear_taken(free)
         self._keep(ref.kind, obj)
+
+    async def _must_be_free(self, ref: Ref) -> None:
+        try:
+            found = await self._client.get(ref)
+        except errors.NotFoundError:
+            return
+        raise self._met(ref, found)
+
+    def _met(self, ref: Ref, found: Obj) -> NameTakenError:
+        self._facts.learn_taken(ref, found)
+        self._keep(ref.kind, found)
+        return NameTakenError(f"{ref.kind.kind} {ref.namespace}/{ref.name} exists already")
 
     async def _delete(self, action: Delete) -> None:
         ref = action.ref

@@ -16,10 +16,8 @@ from modelyard.decide.model.saved import record_of
 from modelyard.decide.model.view import (
     ModelView,
     Use,
-    holds,
     is_datasets,
     names_of,
-    possible_contents,
     possible_volumes,
     version_of,
 )
@@ -38,9 +36,7 @@ from modelyard.resources.meta import (
     PVC,
     TRAINING,
 )
-from modelyard.resources.names import dataset_job
 from modelyard.resources.objects import controller_uid, label, uid_of
-from modelyard.resources.sources import Content
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
 from modelyard.settings import Settings
@@ -106,41 +102,26 @@ class ModelController:
                     yield from map(_key, _model_of(claim))
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
-        """Objects that stand in the way of a version, or would in that of a Dataset that is about to be made."""
+        """Objects of others that stand in the way of a version, to see when they are gone, and claims to be sure of."""
         namespace = root["metadata"]["namespace"]
         entries = (root.get("status") or {}).get("syncedVersions") or ()
         taken = {e["name"] for e in entries if e.get("reason") == NAME_TAKEN}
-        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
-        yield from self._dataset_reads(root, source, store)
+        yield from self._lacking_claims(root, store)
         if not taken:
             return
+        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
         for version, volume in possible_volumes(root, source):
             if version in taken:
                 yield from (r for r in names_of(namespace, volume) if self._datasets or r.kind != DATASET)
 
-    def _dataset_reads(self, root: Obj, source: Obj | None, store: Store) -> Iterator[Ref]:
-        """Claims and first Jobs of Datasets that may be made next, and claims that Datasets lack.
-
-        Whoever has such a name does not carry our labels, and the Dataset controller would not ask whose it is.
-        """
-        if not self._datasets:
-            return
-        namespace, name = root["metadata"]["namespace"], root["metadata"]["name"]
-        datasets = store.indexed(DATASETS_BY_MODEL, f"{namespace}/{name}")
-        claims = store.indexed(CLAIMS_BY_MODEL, f"{namespace}/{name}")
-        if self._settings.data_plane == "native" and not datasets:
-            return
-        absent = {v["name"] for v in (root.get("spec") or {}).get("versions") or () if v.get("state") == "ABSENT"}
-        made = {c["metadata"]["name"] for c in claims}
-        native = {version_of(c) for c in claims if controller_uid(c) == uid_of(root)}
-        kept = {d["metadata"]["name"] for d in datasets}
-        asked = {v for v, c in possible_contents(root, source) if c is not None and not _is_held(datasets, v, c)}
-        for dataset in sorted(kept - made):
-            yield Ref(PVC, namespace, dataset)
-        for version, volume in possible_volumes(root, source):
-            if version in asked - absent - native and volume not in kept:
-                yield Ref(PVC, namespace, volume)
-                yield Ref(JOB, namespace, dataset_job(volume, 1))
+    def _lacking_claims(self, root: Obj, store: Store) -> Iterator[Ref]:
+        """Claims that complete Datasets must have, and that the watch has not brought: it may be behind."""
+        key = f"{root['metadata']['namespace']}/{root['metadata']['name']}"
+        made = {c["metadata"]["name"] for c in store.indexed(CLAIMS_BY_MODEL, key)}
+        for dataset in store.indexed(DATASETS_BY_MODEL, key):
+            meta = dataset["metadata"]
+            if (dataset.get("status") or {}).get("phase") == "READY" and meta["name"] not in made:
+                yield Ref(PVC, meta["namespace"], meta["name"])
 
     def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
         """The Model with its source, volumes, Jobs, pods, strangers, users and reports."""
@@ -199,10 +180,6 @@ def _unseen_claims(facts: Facts, datasets: tuple[Obj, ...], claims: tuple[Obj, .
         fact = None if meta["name"] in seen else facts.object(Ref(PVC, meta["namespace"], meta["name"]))
         if fact is not None and fact.obj is not None and controller_uid(fact.obj) == uid_of(dataset):
             yield fact.obj
-
-
-def _is_held(datasets: Iterable[Obj], version: str, content: Content) -> bool:
-    return any(version_of(d) == version and holds(d, content, None) for d in datasets)
 
 
 def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from modelyard.dataplane import cause
 from modelyard.dataplane.common import claim_spec, finished, taken
-from modelyard.plan import Action, Apply, Create, Delete, Obj
-from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, LABEL_COMPONENT, PVC
+from modelyard.plan import Action, Apply, Create, Delete, Obj, Ref
+from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, JOB, LABEL_COMPONENT, PVC
 from modelyard.resources.names import dataset_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, ref_to, uid_of
 from modelyard.resources.times import format_time, parse_time
@@ -88,7 +88,8 @@ class BaizePlane:
             )
         if (refused := self._refusal(want)) is not None:
             return refused
-        create = Create(DATASET, self._dataset(want))
+        beside = (Ref(PVC, want.namespace, want.name), Ref(JOB, want.namespace, dataset_job(want.name, 1)))
+        create = Create(DATASET, self._dataset(want), beside=beside)
         return Step(Stage.WORKING, "Downloading", "The files are being fetched.", (create,), attempts=1)
 
     def _refusal(self, want: Want) -> Step | None:

@@ -62,17 +62,18 @@ class World:
 
         return wait_for(look, f"{name} to be {wanted}, which is {self.entry(name)}", 45)
 
-    def edit(self, name: str = "m", **patch: Any) -> None:
+    def edit(self, name: str, **patch: Any) -> None:
         """A user changes a Model."""
         self.kube.merge(MODEL, self.namespace, name, patch)
 
-    def resync(self, value: str, name: str = "m") -> None:
+    def resync(self, name: str, value: str) -> None:
         """A user asks for everything anew."""
         self.edit(name, metadata={"annotations": {"modelyard.dev/resync": value}})
 
-    def names(self, kind: Any) -> list[str]:
-        """Names of all objects of a kind."""
-        return sorted(o["metadata"]["name"] for o in self.kube.list(kind, self.namespace))
+    def names(self, kind: Any, model: str = "") -> list[str]:
+        """Names of all objects of a kind, or of those that were made for a Model."""
+        selector = f"modelyard.dev/model={model}" if model else ""
+        return sorted(o["metadata"]["name"] for o in self.kube.list(kind, self.namespace, selector))
 
     def dataset(self, name: str) -> Obj:
         """A Dataset, when it is there."""
@@ -148,6 +149,21 @@ def datasets(
     yield
     process.kill()
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def ready(kube: Kube, datasets: None) -> World:
+    """Models whose versions are all there, one for each test that changes one."""
+    world = World(kube, new_namespace(kube))
+    world.create(make_source(), MODELSOURCE)
+    names = ("resynced", "switched", "absent", "lost", "last")
+    for name in names:
+        world.create(make_model(name), MODEL)
+    for name in names:
+        world.end(f"mdl-{name}-v1")
+    for name in names:
+        world.wait_for_entry(name, phase="Ready")
+    return world
 
 
 @pytest.fixture

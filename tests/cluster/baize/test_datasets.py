@@ -9,19 +9,12 @@ from localcluster import ControlPlane
 from modelyard.resources.meta import DATASET, JOB, MODEL, MODELSOURCE, PVC, SECRET
 from support.audit import Audit
 from support.build import make_claim, make_model, make_secret, make_source, make_version
-from support.cluster import wait_for
+from support.cluster import CRD, path_of, wait_for
 from support.downloads import failure
+from support.operator import OperatorProcess
 
 World = Any
 COMMIT = "c0ffee" + "0" * 34
-
-
-def fetched(world: World, name: str = "m", **version: Any) -> str:
-    """A Model whose version v1 is ready; answers its Dataset's name."""
-    world.create(make_model(name, make_version(**version)), MODEL)
-    world.end(f"mdl-{name}-v1")
-    world.wait_for_entry(name, phase="Ready")
-    return f"mdl-{name}-v1"
 
 
 def test_a_version_becomes_a_dataset_and_then_nothing_is_written(world: World, control_plane: ControlPlane) -> None:
@@ -70,42 +63,48 @@ def test_a_refused_token_fails_and_a_new_one_is_tried(world: World) -> None:
     assert world.dataset("mdl-m-v1")["spec"]["dataSyncRound"] == 2
 
 
-def test_resync_raises_the_round_by_one_and_once_per_value(world: World) -> None:
-    name = fetched(world)
-    world.resync("a")
-    wait_for(lambda: world.dataset(name)["spec"]["dataSyncRound"] == 2, "the second round")
-    assert world.wait_for_entry(phase="Processing")["pvcName"] == name
-    world.end(name, 2)
-    world.wait_for_entry(phase="Ready", resync="a")
-    world.edit(metadata={"annotations": {"touched": "yes"}})
+def test_resync_raises_the_round_by_one_and_once_per_value(ready: World) -> None:
+    name = "mdl-resynced-v1"
+    ready.resync("resynced", "a")
+    wait_for(lambda: ready.dataset(name)["spec"]["dataSyncRound"] == 2, "the second round")
+    assert ready.wait_for_entry("resynced", phase="Processing")["pvcName"] == name
+    ready.end(name, 2)
+    ready.wait_for_entry("resynced", phase="Ready", resync="a")
+    ready.edit("resynced", metadata={"annotations": {"touched": "yes"}})
     time.sleep(2)
-    assert world.dataset(name)["spec"]["dataSyncRound"] == 2
-    assert world.names(DATASET) == [name]
+    assert ready.dataset(name)["spec"]["dataSyncRound"] == 2
+    assert ready.names(DATASET, "resynced") == [name]
 
 
-def test_other_content_is_a_second_dataset_that_takes_over(world: World) -> None:
-    name = fetched(world)
-    world.edit(spec={"versions": [make_version(repo="org/other")]})
-    second = wait_for(lambda: [d for d in world.names(DATASET) if d != name], "the second Dataset")[0]
-    assert world.wait_for_entry(phase="Processing")["activeDataset"] == name
-    world.end(second)
-    world.wait_for_entry(phase="Ready", activeDataset=second, pvcName=second)
-    wait_for(lambda: world.names(DATASET) == [second], "the first to go")
-    wait_for(lambda: world.names(PVC) == [second], "its claim to go")
+def test_other_content_is_a_second_dataset_that_takes_over(ready: World) -> None:
+    name = "mdl-switched-v1"
+    ready.edit("switched", spec={"versions": [make_version(repo="org/other")]})
+    second = wait_for(lambda: [d for d in ready.names(DATASET, "switched") if d != name], "the second Dataset")[0]
+    assert ready.wait_for_entry("switched", phase="Processing")["activeDataset"] == name
+    ready.end(second)
+    ready.wait_for_entry("switched", phase="Ready", activeDataset=second, pvcName=second)
+    wait_for(lambda: ready.names(DATASET, "switched") == [second], "the first to go")
+    wait_for(lambda: ready.names(PVC, "switched") == [second], "its claim to go")
 
 
-def test_absent_then_present_again_trusts_nothing_old_and_a_model_goes_whole(world: World) -> None:
-    name = fetched(world)
-    old = world.dataset(name)["metadata"]["uid"]
-    world.edit(spec={"versions": [make_version(state="ABSENT")]})
-    wait_for(lambda: world.names(DATASET) == world.names(PVC) == world.names(JOB) == [], "everything to go", 45)
-    world.wait_for_entry(observedState="ABSENT", phase=None)
-    world.edit(spec={"versions": [make_version()]})
-    world.end(name)
-    world.wait_for_entry(phase="Ready")
-    assert world.dataset(name)["metadata"]["uid"] != old
-    world.kube.delete(MODEL, world.namespace, "m")
-    wait_for(lambda: world.names(DATASET) == world.names(PVC) == world.names(JOB) == [], "everything to go", 45)
+def test_absent_then_present_again_trusts_nothing_old_and_a_model_goes_whole(ready: World) -> None:
+    name = "mdl-absent-v1"
+    old = ready.dataset(name)["metadata"]["uid"]
+
+    def nothing_is_left() -> bool:
+        return not any(ready.names(kind, "absent") for kind in (DATASET, PVC, JOB))
+
+    ready.edit("absent", spec={"versions": [make_version(state="ABSENT")]})
+    wait_for(lambda: name not in ready.names(DATASET), "the Dataset to go")
+    ready.edit("absent", spec={"versions": [make_version()]})
+    assert ready.dataset(name)["metadata"]["uid"] != old
+    ready.end(name)
+    ready.wait_for_entry("absent", phase="Ready")
+    ready.edit("absent", spec={"versions": [make_version(state="ABSENT")]})
+    ready.wait_for_entry("absent", observedState="ABSENT", phase=None)
+    wait_for(nothing_is_left, "everything to go")
+    ready.kube.delete(MODEL, ready.namespace, "switched")
+    wait_for(lambda: not any(ready.names(kind, "switched") for kind in (DATASET, PVC, JOB)), "the Model's to go")
 
 
 def test_long_names_are_cut_and_still_work(world: World) -> None:
@@ -135,13 +134,11 @@ def test_a_strangers_claim_and_dataset_are_left_alone(world: World) -> None:
     assert "mdl-n-v1" in world.names(DATASET)
 
 
-def test_a_lost_claim_is_filled_again(world: World) -> None:
-    name = fetched(world)
-    time.sleep(1.1)
-    world.kube.delete(PVC, world.namespace, name)
-    world.wait_for_entry(phase="Processing", reason="VolumeLost")
-    world.end(name, 2)
-    world.wait_for_entry(phase="Ready", pvcName=name)
+def test_a_lost_claim_is_filled_again(ready: World) -> None:
+    ready.kube.delete(PVC, ready.namespace, "mdl-lost-v1")
+    ready.wait_for_entry("lost", phase="Processing", reason="VolumeLost")
+    ready.end("mdl-lost-v1", 2)
+    ready.wait_for_entry("lost", phase="Ready", pvcName="mdl-lost-v1")
 
 
 def test_what_was_fetched_before_stays_where_it_is(before: World, datasets: None) -> None:
@@ -150,3 +147,16 @@ def test_what_was_fetched_before_stays_where_it_is(before: World, datasets: None
     before.edit("old", spec={"versions": [make_version(repo="org/other")]})
     wait_for(lambda: len([j for j in before.names(JOB) if j.startswith("fetch-")]) == 2, "our own second download")
     assert before.names(DATASET) == []
+
+
+def test_without_datasets_a_version_says_so_and_new_ones_do_without(ready: World, operator: OperatorProcess) -> None:
+    ready.kube.request("DELETE", path_of(CRD, "", "datasets.dataset.baizeai.io"))
+    wait_for(lambda: "Datasets are now gone" in operator.log.read_text(), "the operator to notice", 45)
+    operator.wait_until_leading()
+    ready.wait_for_entry("last", phase="Failed", reason="DatasetsNotServed")
+    ready.create(make_model("new"), MODEL)
+    wait_for(lambda: ready.kube.find(JOB, ready.namespace, "fetch-mdl-new-v1-1"), "our own download")
+    ready.edit("last", spec={"versions": [make_version(state="ABSENT")]})
+    ready.wait_for_entry("last", observedState="ABSENT", phase=None)
+    ready.edit("last", spec={"versions": [make_version()]})
+    wait_for(lambda: ready.kube.find(JOB, ready.namespace, "fetch-mdl-last-v1-1"), "our own download")

@@ -164,21 +164,13 @@ def possible_volumes(model: Obj, source: Obj | None) -> Iterator[tuple[str, str]
     """Versions of the spec, each with the names that its volume may get now. Never raises, whatever the spec holds."""
     name = model["metadata"]["name"]
     resync = annotation(model, ANNOTATION_RESYNC) or None
-    for version, content in possible_contents(model, source):
-        yield version, version_volume(name, version)
-        if content is not None:
-            yield version, volume_name(name, version, content, resync, first=False)
-
-
-def possible_contents(model: Obj, source: Obj | None) -> Iterator[tuple[str, Content | None]]:
-    """Versions of the spec that are fetched, each with what for, if that can be told. Never raises."""
     spec = (source or {}).get("spec") or {}
     type, config = str(spec.get("type")), spec.get("config") or {}
     usable = type in sources.SOURCES and not sources.check_config(type, config)
     for version in (model.get("spec") or {}).get("versions") or ():
         if version.get("repo") is None:
             continue
-        content = None
+        yield version["name"], version_volume(name, version["name"])
         if usable:
             content = sources.content(
                 type,
@@ -188,4 +180,4 @@ def possible_contents(model: Obj, source: Obj | None) -> Iterator[tuple[str, Con
                 include=version.get("include") or (),
                 exclude=version.get("exclude") or (),
             )
-        yield version["name"], content
+            yield version["name"], volume_name(name, version["name"], content, resync, first=False)
