@@ -157,6 +157,14 @@ def test_patterns(loader: Loader, server: S3Server) -> None:
     refused(load(loader, server, "s3://models/team/m", include="*.gguf"), "NoMatch", "*.gguf")
 
 
+def test_a_name_that_no_file_can_have_is_refused_unless_it_is_excluded(loader: Loader, server: S3Server) -> None:
+    server.s3.create_bucket(Bucket="odd")
+    server.put("odd", {"a.txt": b"a", "x" * 256: b"x"})
+    refused(load(loader, server, "s3://odd"), "BadInput", "Exclude it")
+    assert load(loader, server, "s3://odd", exclude="x*").code == 0
+    assert tree(loader.data) == hashes({"a.txt": b"a"})
+
+
 def test_what_changed_is_taken_as_it_is_now(loader: Loader, server: S3Server) -> None:
     server.s3.create_bucket(Bucket="moving")
     server.put("moving", {"a.txt": b"old", "gone.txt": b"gone"})
@@ -273,5 +281,5 @@ def test_nobody_there(loader: Loader) -> None:
 
 def test_a_server_that_does_not_speak_the_protocol(loader: Loader, hub: Any) -> None:
     run = loader.run("S3", "s3://abc/b", "--retry-seconds=1", endpoint=hub.url)
-    assert run.said["reason"] in ("NotFound", "BadInput"), run.output
+    refused(run, "BadInput", "does not answer as an S3 service does")
     assert os.listdir(loader.volume / ".modelyard") == ["lock"]

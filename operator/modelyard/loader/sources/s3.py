@@ -101,10 +101,10 @@ class S3:
             found = [item for item in self._list(self._folder, 1) if item.object_name == self._folder]
         if not found:
             raise LoadError("NotFound", f"{self._where()} has nothing there. Check bucket and folder.")
-        listed = checked(self._file(item, below) for item in found)
-        wanted = [file for file in listed if self._patterns.wants(file.path)]
+        listed = (self._file(item, below) for item in found)
+        wanted = checked(file for file in listed if self._patterns.wants(file.path))
         if not wanted:
-            message = f"None of the {len(listed)} objects of {self._where()} matches {self._patterns.describe()}."
+            message = f"None of the {len(found)} objects of {self._where()} matches {self._patterns.describe()}."
             raise LoadError("NoMatch", message)
         with ThreadPoolExecutor(_WORKERS) as pool:
             files = list(pool.map(self._probe, wanted))
