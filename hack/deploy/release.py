@@ -60,5 +60,5 @@ def install(
     path.write_text(json.dumps(values))
     chart = ROOT / "charts" / "modelyard"
     cluster.helm("upgrade", "--install", RELEASE, chart, "--namespace", NAMESPACE, "--values", path)
-    for name in ("operator", "collector"):
+    for name in ("operator", "collector", "api"):
         cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}-{name}", "--timeout", "180s")

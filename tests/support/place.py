@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
 from deploy.release import Cluster
 from deploy.shell import ROOT, CommandError
 
