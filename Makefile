@@ -109,6 +109,10 @@ test-training: $(DEV)/bin/python ## The trainer on the CPU: quality, kill and re
 test-cluster: $(DEV)/bin/python ## The operator against a real control plane
 	@$(PYTEST) tests/cluster
 
+.PHONY: test-faults
+test-faults: $(DEV)/bin/python ## The operator killed at every write, one side each (MODELYARD_FAULTS=all: both sides)
+	@$(PYTEST) tests/faults
+
 .PHONY: test-e2e
 test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run
 	@$(PYTEST) tests/e2e

@@ -26,7 +26,7 @@ SETTINGS: Obj = {
     "storage": {"defaultSize": "1Gi"},
 }
 STEP_SECONDS = 75
-END_SECONDS = 40
+END_SECONDS = 25
 GIVEN_QUIET_SECONDS = 0.8
 END_QUIET_SECONDS = 1.2
 REFERENCE_QUIET_SECONDS = 4.0
@@ -142,9 +142,9 @@ class _Case:
         deadline = time.monotonic() + END_SECONDS
         while time.monotonic() < deadline:
             self._turn()
-            if self._lane.quiet() > END_QUIET_SECONDS and self._lane.leading.is_set():
-                if end_state(self._place.kube, self._place.namespace) == wanted:
-                    return
+            quiet = self._lane.quiet() > END_QUIET_SECONDS and self._lane.leading.is_set()
+            if quiet and end_state(self._place.kube, self._place.namespace) == wanted:
+                return
             time.sleep(0.2)
 
     def _wait(self, look: Callable[[], bool], what: str, seconds: float) -> None:

@@ -233,8 +233,8 @@ class FaultProxy:
             return await self._write(lane, target, request, body)
         if request.query.get("watch"):
             return await self._watch(lane, target, request)
-        if lane.stale and not target.name:
-            return await self._list(lane, target, request)
+        if not target.name:
+            return await self._list(lane, request)
         return await self._pass(request, body)
 
     async def _pass(self, request: web.Request, body: bytes) -> web.Response:
@@ -261,7 +261,7 @@ class FaultProxy:
                 lane.hits.append(f"{what} {number}: {write}")
 
         if lane.stale and number == lane.stale.seen:
-            await self._freeze(lane, request)
+            await self._freeze(lane)
         if what == "kill before":
             note(0)
             return self._kill(lane, request)
@@ -287,18 +287,17 @@ class FaultProxy:
         lane.kill()
         return _drop(request)
 
-    async def _freeze(self, lane: Lane, request: web.Request) -> None:
+    async def _freeze(self, lane: Lane) -> None:
         for path in list(lane.served):
             url = URL(self._upstream + path, encoded=True)
             async with self._session.get(url, headers={"Accept": "application/json"}) as answer:
                 lane.frozen[path] = await answer.read()
         lane.served.clear()
 
-    async def _list(self, lane: Lane, target: _Target, request: web.Request) -> web.StreamResponse:
+    async def _list(self, lane: Lane, request: web.Request) -> web.StreamResponse:
         path = request.raw_path
         lane.served[path] += 1
-        assert lane.stale
-        if lane.kills and path in lane.frozen and lane.served[path] <= lane.stale.times:
+        if lane.stale and lane.kills and path in lane.frozen and lane.served[path] <= lane.stale.times:
             return web.Response(body=lane.frozen[path], content_type="application/json")
         return await self._pass(request, b"")
 

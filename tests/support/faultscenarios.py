@@ -140,6 +140,10 @@ def _clean(place: Place, phase: str) -> bool:
     return place.phase(phase) and place.reason(TRAINING, "t", "CleanedUp") != "" and not place.names(JOB)
 
 
+def _failed(place: Place) -> bool:
+    return place.phase("Failed") and place.reason(TRAINING, "t", "Stalled") != ""  # its Job stays, for its log
+
+
 def _preempt(place: Place) -> None:
     (pod,) = place.kube.list(POD, place.namespace)
     disrupted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
@@ -236,7 +240,7 @@ SCENARIOS = (
     ),
     Scenario(
         "bad input",
-        (Step("submit", _put(), lambda p: _clean(p, "Failed")),),
+        (Step("submit", _put(), _failed),),
         script=trained(Ending(64, BAD)),
     ),
     Scenario(

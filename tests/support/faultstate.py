@@ -74,6 +74,9 @@ def _of(kind: Kind, obj: Obj) -> Obj:
         # A pod that was told to stop may be gone before anybody reads its last words.
         for key in set(entry) - {"attempt", "cause", "reason", "endTime"}:
             del entry[key]
+        if entry["cause"] == "Infrastructure":  # likewise: only the pod knows which of them it was
+            del entry["reason"]
+    (status.get("placement") or {}).pop("pod", None)  # its name is made up
     for holder in (status, *(status.get("syncedVersions") or ())):
         if "conditions" in holder:
             holder["conditions"] = sorted(holder["conditions"], key=lambda c: c["type"])
