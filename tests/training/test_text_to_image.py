@@ -137,7 +137,8 @@ def test_stock_diffusers_draws_the_same_pictures(
     command = [sys.executable, "-I", "-c", STOCK]
     said = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True).stdout
     for kind, (without, with_adapter) in json.loads(said).items():
-        assert np.abs(np.array(with_adapter) - ours[kind]).max() == 0, kind
+        # One level of 255 is what another number of threads makes of the same floats.
+        assert np.abs(np.array(with_adapter) - ours[kind]).max() <= 1, kind
         assert np.abs(np.array(without) - ours[kind]).max() > 8, kind
 
 
