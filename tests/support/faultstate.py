@@ -76,6 +76,7 @@ def _of(kind: Kind, obj: Obj) -> Obj:
             del entry[key]
         if entry["cause"] == "Infrastructure":  # likewise: only the pod knows which of them it was
             del entry["reason"]
+    status.pop("checkpoint", None)  # likewise, told by the last words of a pod that was stopped
     (status.get("placement") or {}).pop("pod", None)  # its name is made up
     for holder in (status, *(status.get("syncedVersions") or ())):
         if "conditions" in holder:
