@@ -35,7 +35,7 @@ def test_refused_and_unanswered_writes(faults: Faults, scenario: Scenario) -> No
     judge(faults, scenario, "answers, a seventh each", plans)
 
 
-@pytest.mark.parametrize("scenario", SOME, ids=lambda s: s.name.replace(" ", "-"))
+@pytest.mark.parametrize("scenario", SOME[:1], ids=lambda s: s.name.replace(" ", "-"))
 def test_broken_watches(faults: Faults, scenario: Scenario) -> None:
     plans = [{"others": {"stream": StreamFault(what, 2, 6), "settings": RESYNC}} for what in STREAMS]
     judge(faults, scenario, "watches, each sixth event", plans)
