@@ -69,6 +69,8 @@ def arguments(want: Want, settings: Settings) -> list[str]:
         "--mount-mode=0755",
         f"--mount-uid={settings.pod_security.run_as_user}",
         f"--mount-gid={settings.pod_security.run_as_group}",
+        # Then the pod ends and its cause is shown; the next Job goes on where this one stopped.
+        "--retry-seconds=60",
         *([f"--mount-secrets={SECRETS_PATH}"] if want.secret else []),
     ]
 

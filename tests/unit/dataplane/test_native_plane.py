@@ -65,6 +65,7 @@ def test_the_loader_gets_its_command_line() -> None:
         "--mount-mode=0755",
         "--mount-uid=1000",
         "--mount-gid=1000",
+        "--retry-seconds=60",
         "--mount-secrets=/run/dataset/secrets",
     ]
 
