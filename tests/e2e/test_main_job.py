@@ -41,7 +41,7 @@ def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
     assert version["observedStorage"]
 
     place.example("training-text.yaml")
-    training = place.until_phase("training", "docstrings", "Succeeded", seconds=420)
+    training = place.until_phase("training", "docstrings", "Succeeded", seconds=900)
     assert training["status"]["output"]["metrics"]["accuracy"] >= 0.7
     assert place.until_phase("model", "docstring-modules", "Ready", seconds=60)
 
