@@ -34,7 +34,7 @@ $(UV):
 define make-venv
 	@echo "installing $(2) into $(1)"
 	@rm -rf $(1).new && $(UV) venv --quiet --relocatable --python python3 $(1).new
-	@$(UV) pip sync --quiet --python $(1).new/bin/python --require-hashes requirements/$(2).lock
+	@$(UV) pip sync --quiet --compile-bytecode --python $(1).new/bin/python --require-hashes requirements/$(2).lock
 	@rm -rf $(1) && mv $(1).new $(1)
 	@ls -dt $(CACHE)/venv-$(2)-* | tail -n +6 | xargs -r rm -rf  # files are shared with the cache; older ones may still be in use
 endef
