@@ -36,7 +36,7 @@ Obj = dict[str, Any]
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 KILLS = ("kill before", "kill after")
 ANSWERS = ("409", "422", "429", "500", "503", "reply lost", "time-out after success")
-STREAMS = ("410", "half a line", "silent stall", "delay")
+STREAMS = ("410", "half a line", "silent stall", "delay", "error 500")
 
 _HOP = {"host", "connection", "transfer-encoding", "content-length", "keep-alive"}
 _REASONS = {
@@ -324,6 +324,9 @@ async def _spoil(response: web.StreamResponse, line: bytes, what: str, request: 
     match what:
         case "410":
             error = {"type": "ERROR", "object": _status(410)}
+            await response.write(json.dumps(error).encode() + b"\n")
+        case "error 500":
+            error = {"type": "ERROR", "object": _status(500)}
             await response.write(json.dumps(error).encode() + b"\n")
         case "half a line":
             await response.write(line[: len(line) // 2])

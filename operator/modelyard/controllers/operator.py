@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -49,6 +51,7 @@ logger = logging.getLogger(__name__)
 _KINDS_RETRY_SECONDS = 2.0
 _DRAIN_SECONDS = 5.0
 _CANCEL_SECONDS = 2.0
+_EXIT_SECONDS = 10.0
 _SPREAD_SECONDS = 30.0
 
 _Status = TypeVar("_Status", int, int | None)
@@ -68,6 +71,9 @@ class Operator:
         self._running: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
         self._stop_asked = asyncio.Event()
+        # After some stream errors tasks of kopf ignore their cancellation, and the loop would wait for them for ever.
+        self._last_resort = threading.Timer(_EXIT_SECONDS, os._exit, (1,))
+        self._last_resort.daemon = True
         self.settings = settings
         self.client = client
         self.metrics = metrics
@@ -149,8 +155,13 @@ class Operator:
                     return 1
         finally:
             self.health.ready, self.health.words = False, "stopping"
+            self._last_resort.start()
             await self._stop()
             await server.cleanup()
+
+    def stay(self) -> None:
+        """The process goes on with another run."""
+        self._last_resort.cancel()
 
     def _start(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._supervise(asyncio.create_task(coroutine, name=name))
@@ -314,7 +325,10 @@ def main(settings: Settings) -> int:
             settings, client, metrics, made, default_scope(settings.watch_namespaces, datasets=datasets)
         )
         status = await operator.run()
-        return None if operator.changed else status
+        if operator.changed:
+            operator.stay()
+            return None
+        return status
 
     while (status := asyncio.run(_with_client(settings, once))) is None:
         pass
