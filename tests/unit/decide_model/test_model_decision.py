@@ -170,6 +170,17 @@ def test_changing_back_midway_leaves_no_orphan() -> None:
     assert {**after, "conditions": None} == {**before, "conditions": None}
 
 
+def test_a_changed_storage_is_not_ignored_in_silence() -> None:
+    cluster = ready_model(make_version("v1"))
+    cluster.edit_version(storage={"resources": {"requests": {"storage": "2Ti"}}})
+    cluster.settle()
+    assert cluster.claims() == ["mdl-m-v1"]
+    assert cluster.entry()["phase"] == "Ready"
+    message = cluster.entry()["conditions"][0]["message"]
+    assert "storage has changed since the volume was made" in message
+    assert "modelyard.dev/resync" in message
+
+
 def test_a_volume_in_use_outlives_its_replacement() -> None:
     cluster = ready_model(make_version("v1", revision="a"))
     pod = Ref(POD, NS, "reader")

@@ -25,6 +25,7 @@ from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET,
 from modelyard.resources.model import ModelVersion
 from modelyard.resources.objects import annotation, generation_of, is_deleting, owner_reference
 from modelyard.resources.problems import describe
+from modelyard.resources.quantities import quantity_bytes
 from modelyard.resources.sources import Content
 from modelyard.resources.times import format_time
 from modelyard.resources.volumes import (
@@ -198,8 +199,6 @@ def _desired(view: ModelView, wish: Wish, content: Content, mine: list[Obj]) -> 
 
 def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list[Obj]) -> Want:
     source = view.source or {}
-    storage = wish.version.storage
-    requests = storage.resources.requests if storage is not None and storage.resources is not None else None
     credentials = (source.get("status") or {}).get("credentials") or {}
     return Want(
         namespace=view.namespace,
@@ -207,17 +206,40 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list
         owner=owner_reference(MODEL, view.model),
         labels=managed_labels(COMPONENT_DATA, model=view.name, version=wish.version.name),
         content=content,
-        claim=Claim(
-            size=requests.storage if requests is not None else None,
-            access_modes=tuple(storage.access_modes) if storage is not None else (),
-            storage_class=storage.storage_class_name if storage is not None else None,
-        ),
+        claim=_claim(wish.version),
         reporter=Reporter("model", view.name, wish.version.name),
         secret=(source.get("spec") or {}).get("secretRef"),
         resync=view.resync,
         secret_version=credentials.get("secretResourceVersion"),
         known=wish.old.get("pvcName") == volume,
         kept_as=_kept_as(wish.old, mine),
+    )
+
+
+def _claim(version: ModelVersion) -> Claim:
+    storage = version.storage
+    requests = storage.resources.requests if storage is not None and storage.resources is not None else None
+    return Claim(
+        size=requests.storage if requests is not None else None,
+        access_modes=tuple(storage.access_modes) if storage is not None else (),
+        storage_class=storage.storage_class_name if storage is not None else None,
+    )
+
+
+def _unmet(claim: Claim, volume: Obj) -> str | None:
+    """What `storage` asks for and the volume, made before, does not have; in words."""
+    spec = volume.get("spec") or {}
+    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    differs = (
+        (claim.size is not None and size is not None and quantity_bytes(claim.size) != quantity_bytes(size))
+        or (claim.access_modes and set(claim.access_modes) != set(spec.get("accessModes") or ()))
+        or (claim.storage_class is not None and claim.storage_class != spec.get("storageClassName"))
+    )
+    if not differs:
+        return None
+    return (
+        "spec.versions[].storage has changed since the volume was made, and a volume is not changed by this version of "
+        f"Modelyard; give the annotation {ANNOTATION_RESYNC} a new value to have the files fetched into a new one."
     )
 
 
@@ -269,6 +291,8 @@ def _outcome(
     if step.stage is Stage.READY:
         if users:
             said = replace(said, message=f"{said.message} An older volume is kept while it is used: {listed(users)}.")
+        if active is not None and kind_of(active) == PVC and (unmet := _unmet(_claim(wish.version), active)):
+            said = replace(said, message=f"{said.message} {unmet}")
     else:
         if active is not None and serving != desired:
             said = replace(said, message=f"{said.message} The files from before are served until then.")
