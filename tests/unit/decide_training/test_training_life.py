@@ -427,6 +427,19 @@ def test_save_can_be_chosen_after_the_end(world: Yard) -> None:
     assert condition(world, "Saved")[:2] == ("True", "Saved")
 
 
+def test_a_form_that_was_not_made_is_refused_and_mended(world: Yard) -> None:
+    begin(world)
+    succeed(world)
+    edit_spec(world, save={"model": "kept", "version": "v1", "form": "Adapter"})
+    run(world)
+    refused = condition(world, "Saved")
+    assert refused[:2] == ("False", "FormNotAvailable")
+    assert "spec.save.form Adapter is not there" in refused[2]
+    edit_spec(world, save={"model": "kept", "version": "v1"})
+    run(world)
+    assert condition(world, "Saved")[:2] == ("True", "Saved")
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_name_that_the_spec_fetches_is_refused(world: Yard, early: bool) -> None:
     world.put(MODEL, make_model("kept", make_version("v1")))

@@ -44,7 +44,7 @@ def save(ctx: Context, draft: Draft) -> None:
         return
     if draft.status.get("saved") or ctx.spec.save is None:
         return
-    refused = _conflict(ctx) or _not_yet(draft, claim)
+    refused = _conflict(ctx) or _not_yet(draft, claim) or _other_form(ctx, draft)
     if refused is not None:
         draft.conditions.set("Saved", "False", refused.reason, refused.message)
         return
@@ -115,6 +115,18 @@ def _not_yet(draft: Draft, claim: Obj | None) -> Refused | None:
     if claim is None or is_deleting(claim):
         return Refused("OutputLost", "The output volume is gone: there is nothing to save.")
     return None
+
+
+def _other_form(ctx: Context, draft: Draft) -> Refused | None:
+    """A form is made by the run as it ends: one that was chosen later, or that the recipe lacks, is not there."""
+    form = ctx.spec.save.form if ctx.spec.save is not None else None
+    kind = (draft.status.get("output") or {}).get("kind")
+    if form is None or (form == "Adapter") == (kind == "Adapter"):
+        return None
+    made = "an adapter" if kind == "Adapter" else "the whole model"
+    return Refused(
+        "FormNotAvailable", f"The result is {made}: spec.save.form {form} is not there; remove it or change it."
+    )
 
 
 def _age(training: Obj) -> tuple[str, str]:
