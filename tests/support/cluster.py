@@ -120,8 +120,11 @@ class Kube:
         return True
 
 
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = 30, every: float = 0.1) -> T:
-    """The first true answer of `look`; fails the test if there is none in time."""
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = 90, every: float = 0.1) -> T:
+    """The first true answer of `look`; fails the test if there is none in time.
+
+    The garbage collector takes up to half a minute to know of kinds that are new, so children of the first go late.
+    """
     deadline = time.monotonic() + seconds
     while True:
         found = look()
