@@ -5,6 +5,12 @@ from __future__ import annotations
 from support.place import Obj, Place, condition
 
 
+def saved(model: Obj) -> bool:
+    """A Model that a Training made has no version for a moment, and is Ready with none of none."""
+    status = model.get("status", {})
+    return status.get("phase") == "Ready" and status.get("versionsReady") == 1
+
+
 def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     place.example("training-tabular.yaml")
     place.kubectl("wait", "training.modelyard.dev/breast-cancer", "--for=condition=Succeeded", "--timeout=240s")
@@ -18,7 +24,7 @@ def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     assert len(status["epochs"]) > 1
     assert condition(training, "Stalled").get("status") != "True"
 
-    model = place.until_phase("model", "tumours", "Ready", seconds=60)
+    model = place.until("model", "tumours", saved, 60)
     (version,) = model["status"]["syncedVersions"]
     assert version["name"] == "v1"
     assert version["origin"] == "Training/breast-cancer"
@@ -45,7 +51,7 @@ def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
     place.example("training-text.yaml")
     training = place.until_phase("training", "docstrings", "Succeeded", seconds=900)
     assert training["status"]["output"]["metrics"]["accuracy"] >= 0.7
-    assert place.until_phase("model", "docstring-modules", "Ready", seconds=60)
+    assert place.until("model", "docstring-modules", saved, 60)
 
     place.example("predict-text.yaml")
     place.kubectl("wait", "pod/predict-docstrings", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s")
@@ -56,9 +62,9 @@ def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
 def test_a_saved_version_outlives_its_training_and_its_model(place: Place) -> None:
     place.example("training-tabular.yaml", lambda t: t["spec"]["recipe"]["tabular"].update(epochs=2))
     place.until_phase("training", "breast-cancer", "Succeeded")
-    place.until_phase("model", "tumours", "Ready", seconds=60)
+    place.until("model", "tumours", saved, 60)
     place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=60s")
     place.kubectl("delete", "model.modelyard.dev", "tumours", "--timeout=60s")
     place.apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "Model", "metadata": {"name": "tumours"}, "spec": {}})
-    model = place.until_phase("model", "tumours", "Ready", seconds=60)
+    model = place.until("model", "tumours", saved, 60)
     assert [v["name"] for v in model["status"]["syncedVersions"]] == ["v1"]

@@ -86,15 +86,18 @@ def unknown_base(training: Obj) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "phase", "said"),
+    ("example", "change", "phase", "said"),
     [
-        pytest.param(remove_column, "Failed", "no_such_column", id="missing column"),
-        pytest.param(unknown_base, "Validating", "nobody", id="no such base model"),
+        pytest.param("training-tabular.yaml", remove_column, "Failed", "no_such_column", id="missing column"),
+        pytest.param("training-text.yaml", unknown_base, "Validating", "nobody", id="no such base model"),
     ],
 )
-def test_a_training_says_what_is_wrong(place: Place, change: Callable[[Obj], None], phase: str, said: str) -> None:
-    place.example("training-tabular.yaml", change)
-    stalled = place.until("training", "breast-cancer", lambda o: condition(o, "Stalled").get("status") == "True", 180)
+def test_a_training_says_what_is_wrong(
+    place: Place, example: str, change: Callable[[Obj], None], phase: str, said: str
+) -> None:
+    place.example(example, change)
+    name = "breast-cancer" if example == "training-tabular.yaml" else "docstrings"
+    stalled = place.until("training", name, lambda o: condition(o, "Stalled").get("status") == "True", 180)
     assert stalled["status"]["phase"] == phase
     assert said in stalled["status"]["message"]
 
