@@ -15,6 +15,10 @@ RUN --mount=type=cache,target=/root/.cache \
     /uv/bin/uv pip sync --quiet --python /opt/modelyard/bin/python --require-hashes /requirements/operator.lock
 
 FROM ${BASE} AS dependencies
+# git, with LFS and SSH: what a GIT source is fetched with.
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends git git-lfs openssh-client >/dev/null && \
+    rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/modelyard /opt/modelyard
 
 FROM ${DEPENDENCIES}
