@@ -187,7 +187,9 @@ class _Dumper(yaml.SafeDumper):
 
 def render(document: Mapping[str, Any]) -> str:
     """The file's text."""
-    return _HEADER + yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=4096)
+    return _HEADER + yaml.dump(
+        dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=4096
+    )
 
 
 def files() -> dict[str, str]:
