@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelyard.compute import gpu
+from modelyard.compute import gpu, placing
 from modelyard.compute.ended import BAD_INPUT, CONTAINER, STOPPED
 from modelyard.compute.observe import observe
 from modelyard.compute.observed import Attempt
@@ -17,7 +17,6 @@ from modelyard.compute.pod import Run, grace_seconds, pod_spec
 from modelyard.plan import Obj
 from modelyard.resources.meta import COMPONENT_TRAINING, JOB, TRAINING, managed_labels
 from modelyard.resources.names import training_job
-from modelyard.resources.quantities import parse_gpu
 from modelyard.settings import Settings
 
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
@@ -30,11 +29,12 @@ class KubernetesCompute:
         self._settings = settings
         self._ca_pem = ca_pem
 
-    def problems(self, spec: Mapping[str, Any]) -> list[str]:
-        """What of a Training's spec can't be placed here, in words for the user."""
-        kind = parse_gpu((spec.get("compute") or {}).get("gpu")).type
-        wrong = gpu.problem(kind) if kind else None
-        return [wrong] if wrong else []
+    def problems(self, training: Obj) -> list[str]:
+        """What of a Training can't be placed here, in words for the user."""
+        compute = training["spec"].get("compute") or {}
+        wanted = placing.wanted_gpus(compute)
+        wrong = gpu.problem(wanted) if wanted.count else None
+        return [*([wrong] if wrong else []), *placing.extra_problems(compute)]
 
     def grace_seconds(self, spec: Mapping[str, Any]) -> int:
         """The longest that a pod keeps running after it was told to stop."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.compute import gpu
+from modelyard.compute import placing
 from modelyard.compute.ended import CONTAINER
 from modelyard.plan import Obj
 from modelyard.resources.meta import GROUP
-from modelyard.resources.quantities import Gpu, parse_gpu
+from modelyard.resources.names import run_service, training_job
 from modelyard.settings import Settings
 
 OUTPUT_PATH: Final = "/modelyard/output"
@@ -49,7 +49,6 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
     """The `spec` of the pod."""
     spec = training["spec"]
     compute = spec.get("compute") or {}
-    wanted = parse_gpu(compute.get("gpu"))
     pull_secrets = [*(s["name"] for s in compute.get("imagePullSecrets") or ()), *settings.images.pull_secrets]
     return _set(
         {
@@ -58,18 +57,19 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": grace_seconds(spec),
             "securityContext": _pod_security(settings),
-            "containers": [_container(training, run, settings, ca_pem, wanted)],
+            "subdomain": run_service(training["metadata"]["name"]) if placing.node_count(compute) > 1 else None,
+            "containers": [_container(training, run, settings, ca_pem)],
             "volumes": _volumes(training, run, compute, settings),
             "nodeSelector": dict(compute.get("nodeSelector") or {}),
-            "affinity": _affinity(wanted),
-            "tolerations": _tolerations(wanted, compute),
+            "affinity": placing.affinity(training["metadata"]["name"], run.attempt, compute),
+            "tolerations": placing.tolerations(compute),
             "priorityClassName": compute.get("priorityClassName"),
             "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pull_secrets)],
         }
     )
 
 
-def _container(training: Obj, run: Run, settings: Settings, ca_pem: str | None, wanted: Gpu) -> dict[str, Any]:
+def _container(training: Obj, run: Run, settings: Settings, ca_pem: str | None) -> dict[str, Any]:
     compute = training["spec"].get("compute") or {}
     return {
         "name": CONTAINER,
@@ -77,7 +77,7 @@ def _container(training: Obj, run: Run, settings: Settings, ca_pem: str | None, 
         "imagePullPolicy": settings.images.pull_policy,
         "command": [COMMAND],
         "env": _environment(training, run, settings, ca_pem),
-        "resources": _resources(compute, wanted, settings),
+        "resources": _resources(compute, settings),
         "terminationMessagePolicy": "File",
         "volumeMounts": _mounts(run, settings),
         "securityContext": {
@@ -109,19 +109,40 @@ def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None
         ours["MODELYARD_TOKEN_FILE"] = TOKEN_FILE
         if ca_pem:
             ours["MODELYARD_CA_PEM"] = ca_pem
-    theirs = [dict(variable) for variable in (spec.get("compute") or {}).get("env") or ()]
-    return [v for v in theirs if v["name"] not in ours] + [{"name": k, "value": v} for k, v in ours.items()]
+    compute = spec.get("compute") or {}
+    ours |= _world(meta["name"], run.attempt, compute)
+    theirs = [v for v in map(dict, compute.get("env") or ()) if v["name"] not in ours]
+    named = {v["name"] for v in theirs}
+    usual = {name: value for name, value in _usual(compute).items() if name not in named}
+    return [*_variables(usual), *theirs, *_variables(ours)]
 
 
-def _resources(compute: Mapping[str, Any], wanted: Gpu, settings: Settings) -> dict[str, Any]:
-    memory = str(compute.get("memory") or settings.training.default_memory)
-    extended = {name: str(amount) for name, amount in (compute.get("extraResources") or {}).items()}
-    if wanted.count:
-        extended[gpu.RESOURCE] = str(wanted.count)
-    return {
-        "requests": {"cpu": str(compute.get("cpu") or settings.training.default_cpu), "memory": memory, **extended},
-        "limits": {"memory": memory, **extended},
-    }
+def _variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _usual(compute: Mapping[str, Any]) -> dict[str, str]:
+    """What is set unless the user sets it."""
+    if not placing.wanted_gpus(compute).count and not compute.get("extraResources"):
+        # Images made for GPUs ask for all of them, and where that is the runtime's way they get them, unpaid.
+        return {"NVIDIA_VISIBLE_DEVICES": "void"}
+    # What NCCL warns of is the only trace of a broken link between GPUs.
+    return {"NCCL_DEBUG": "WARN"}
+
+
+def _world(training: str, attempt: int, compute: Mapping[str, Any]) -> dict[str, str]:
+    """How many processes train together, and where they meet: the first pod, by its stable name."""
+    nodes, processes = placing.node_count(compute), placing.wanted_gpus(compute).count
+    found = {"MODELYARD_PROCESSES_PER_NODE": str(processes)} if processes > 1 else {}
+    if nodes > 1:
+        found["MODELYARD_NODES"] = str(nodes)
+        found["MODELYARD_MASTER_ADDR"] = f"{training_job(training, attempt)}-0.{run_service(training)}"
+    return found
+
+
+def _resources(compute: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    wanted = placing.requested(compute, settings.training.default_cpu, settings.training.default_memory)
+    return {"requests": wanted, "limits": {name: amount for name, amount in wanted.items() if name != "cpu"}}
 
 
 def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]:
@@ -157,19 +178,6 @@ def _mounts(run: Run, settings: Settings) -> list[dict[str, Any]]:
     if settings.collector.url:
         mounts.append({"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     return mounts
-
-
-def _affinity(wanted: Gpu) -> dict[str, Any] | None:
-    if not wanted.count:
-        return None
-    terms = gpu.node_terms(wanted.type)
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
-
-
-def _tolerations(wanted: Gpu, compute: Mapping[str, Any]) -> list[dict[str, Any]]:
-    theirs = [dict(t) for t in compute.get("tolerations") or ()]
-    ours = [{"key": gpu.RESOURCE, "operator": "Exists", "effect": "NoSchedule"}] if wanted.count else []
-    return ours + [t for t in theirs if t not in ours]
 
 
 def _pod_security(settings: Settings) -> dict[str, Any]:

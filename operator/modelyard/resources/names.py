@@ -74,6 +74,11 @@ def training_job(training: str, attempt: int) -> str:
     return f"{training}-{attempt}"
 
 
+def run_service(training: str) -> str:
+    """Headless Service that gives the pods of a Training of several nodes their names."""
+    return f"trn-{training}"
+
+
 def _is_separable(last: str) -> bool:
     return "-" not in last and _HASH_LIKE.fullmatch(last) is None
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from modelyard.compute.gpu import node_terms, problem
+from modelyard.compute.gpu import MODELS, matches, node_terms, problem
 from modelyard.compute.kubernetes import KubernetesCompute
+from modelyard.resources.quantities import parse_gpu
 from modelyard.settings import Settings
 from support.build import NS, make_training
 
@@ -172,14 +173,107 @@ def test_a_queue_gets_a_suspended_job() -> None:
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
 
 
-@pytest.mark.parametrize("name", ["H100", "h100", "H200", "A100", "NVIDIA-H100-80GB-HBM3", "Tesla-T4"])
+NODES: dict[str, dict[str, str]] = {
+    "sxm": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "node.kubernetes.io/instance-type": "p5.48xlarge"},
+    "pcie": {"nvidia.com/gpu.product": "NVIDIA-H100-PCIe"},
+    "nvl": {"nvidia.com/gpu.product": "NVIDIA-H100-NVL"},
+    "sliced": {
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb",
+        "node.kubernetes.io/instance-type": "p5.48xlarge",
+    },
+    "shared": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3-SHARED"},
+    "gke": {"cloud.google.com/gke-accelerator": "nvidia-h100-mega-80gb"},
+    "gke-sliced": {
+        "cloud.google.com/gke-accelerator": "nvidia-h100-80gb",
+        "cloud.google.com/gke-gpu-partition-size": "1g.10gb",
+    },
+    "gke-shared": {
+        "cloud.google.com/gke-accelerator": "nvidia-h100-80gb",
+        "cloud.google.com/gke-gpu-sharing-strategy": "time-sharing",
+    },
+    "karpenter": {"karpenter.k8s.aws/instance-gpu-name": "h100"},
+    "eks": {"node.kubernetes.io/instance-type": "p5.48xlarge"},
+    "aks": {"node.kubernetes.io/instance-type": "Standard_ND96isr_H100_v5"},
+    "coreweave": {"gpu.nvidia.com/class": "H100_NVLINK_80GB"},
+    "a100": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
+    "a100-40": {"node.kubernetes.io/instance-type": "p4d.24xlarge"},
+}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes"),
+    [
+        ("H100", "sxm pcie nvl gke karpenter eks aks coreweave"),
+        ("h100-sxm", "sxm gke karpenter eks aks coreweave"),
+        ("H100-PCIe", "pcie"),
+        ("H100-NVL", "nvl"),
+        ("A100", "a100 a100-40"),
+        ("A100-80GB", "a100"),
+        ("NVIDIA-H100-80GB-HBM3", "sxm"),
+        ("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "sliced"),
+        ("NVIDIA-H100-80GB-HBM3-SHARED", "shared"),
+    ],
+)
+def test_which_nodes_have_a_gpu(wanted: str, nodes: str) -> None:
+    terms = node_terms(wanted)
+    assert {name for name, labels in NODES.items() if matches(terms, labels)} == set(nodes.split())
+
+
+def test_no_name_of_a_node_means_two_types() -> None:
+    plain = [name for name in MODELS if "-" not in name]
+    for kind in ("products", "gke", "karpenter", "coreweave", "instances"):
+        named = [value for name in plain for value in getattr(MODELS[name], kind)]
+        assert len(named) == len(set(named)), kind
+
+
+@pytest.mark.parametrize("name", [*MODELS, "h100", "NVIDIA-H100-80GB-HBM3", "Tesla-T4", "NVIDIA-A30-MIG-1g.6gb"])
 def test_known_gpus(name: str) -> None:
-    assert problem(name) is None
+    assert problem(parse_gpu(name)) is None
     assert node_terms(name)
 
 
-@pytest.mark.parametrize("name", ["H1000", "gpu", "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", "mig-1g.5gb"])
-def test_unknown_gpus(name: str) -> None:
-    assert problem(name)
-    with pytest.raises(ValueError, match=r"spec\.compute\.gpu"):
-        node_terms(name)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("H1000", "no GPU type known"),
+        ("gpu", "no GPU type known"),
+        ("mig-1g.5gb", "exact value"),
+        ("NVIDIA-A30-MIG-1g.6gb:2", "can't train together"),
+    ],
+)
+def test_unknown_gpus(name: str, words: str) -> None:
+    assert words in (problem(parse_gpu(name)) or "")
+
+
+def test_a_pod_without_gpus_gets_none_and_one_with_several_starts_a_process_for_each() -> None:
+    assert env(pod())["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "MODELYARD_PROCESSES_PER_NODE" not in env(pod(compute={"gpu": "H100"}))
+    found = env(pod(compute={"gpu": "H100:8", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}))
+    assert (found["MODELYARD_PROCESSES_PER_NODE"], found["NCCL_DEBUG"]) == ("8", "INFO")
+    assert "NVIDIA_VISIBLE_DEVICES" not in found
+
+
+def test_further_resources() -> None:
+    found = pod(compute={"gpu": "H100:8", "extraResources": {"rdma/hca": "1", "hugepages-2Mi": "1Gi"}})
+    limits = found["containers"][0]["resources"]["limits"]
+    assert limits == {"memory": "2Gi", "rdma/hca": "1", "hugepages-2Mi": "1Gi", "nvidia.com/gpu": "8"}
+    sliced = pod(compute={"extraResources": {"nvidia.com/mig-1g.10gb": "1"}})
+    assert sliced["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert "NVIDIA_VISIBLE_DEVICES" not in env(sliced)
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "words"),
+    [
+        ("nvidia.com/gpu", "1", "asked for in spec.compute.gpu"),
+        ("cpu", "1", "set spec.compute.cpu"),
+        ("ephemeral-storage", "1Gi", "set spec.compute.scratch"),
+        ("hca", "1", "domain in their name"),
+        ("kubernetes.io/hca", "1", "domain in their name"),
+        ("rdma/hca", "500m", "whole numbers"),
+    ],
+)
+def test_further_resources_that_are_none(name: str, amount: str, words: str) -> None:
+    training = make_training("t", spec={"compute": {"extraResources": {name: amount}}})
+    (problem,) = KubernetesCompute(SETTINGS).problems(training)
+    assert words in problem

@@ -85,9 +85,9 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "a slice of a GPU",
-        {"compute": {"gpu": "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb"}},
+        {"compute": {"gpu": "MIG-1g.10gb"}},
         "InvalidSpec",
-        "is a slice of a GPU (MIG); this version places whole GPUs only.",
+        "is a slice of a GPU (MIG). Ask for it by the exact value of the nodes' label nvidia.com/gpu.product",
     ),
 ]
 

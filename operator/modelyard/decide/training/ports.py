@@ -70,8 +70,8 @@ class Attempt(Protocol):
 class Compute(Protocol):
     """Where attempts run."""
 
-    def problems(self, spec: Mapping[str, Any]) -> list[str]:
-        """What of a spec can't be placed, in words for the user."""
+    def problems(self, training: Obj) -> list[str]:
+        """What of a Training can't be placed, in words for the user."""
         ...
 
     def grace_seconds(self, spec: Mapping[str, Any]) -> int:

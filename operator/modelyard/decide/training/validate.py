@@ -34,7 +34,7 @@ def refusal(ctx: Context) -> Refusal | None:
     """What is wrong with the Training, or None."""
     if gaps := support.unsupported(ctx.spec):
         return Refusal("NotSupported", _sentence(describe(gaps)))
-    if wrong := [*_recipe(ctx), *ctx.compute.problems(ctx.view.training["spec"])]:
+    if wrong := [*_recipe(ctx), *ctx.compute.problems(ctx.view.training)]:
         return Refusal("InvalidSpec", _sentence("; ".join(wrong)))
     return _model(ctx) or _dataset(ctx)
 
