@@ -20,10 +20,11 @@ from modelyard_training.core import checkpoint, determinism, errors, world
 from modelyard_training.core import export as exports
 from modelyard_training.core.checkpoint import Checkpoints
 from modelyard_training.core.errors import BadInput, Stopped
+from modelyard_training.core.progress import Settings
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
 from modelyard_training.core.task import Task
-from modelyard_training.core.train import Loop, Settings
+from modelyard_training.core.train import Loop
 from modelyard_training.core.world import World
 from modelyard_training.params import RECIPES, CheckpointPolicy, RunConfig, resolve
 

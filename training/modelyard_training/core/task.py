@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from modelyard_training.core.world import World
@@ -96,3 +97,54 @@ class Sampling(Protocol):
 
     def sample(self, step: int) -> None:
         """Writes samples of the step. It changes no weight; the loop keeps the random generators. Raises OSError."""
+
+
+@runtime_checkable
+class Optimizing(Protocol):
+    """A task that AdamW does not train."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the model's parameters, which are on their device by now."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A task with a state of its own that is no tensor, such as trees."""
+
+    def memory(self) -> dict[str, Any]:
+        """That state as JSON values, not changed by later steps."""
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Puts back what `memory` gave; the tensors of `model` follow."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a candidate reached: its best held-out metrics, and where."""
+
+    metrics: dict[str, float]
+    step: int | None
+    epoch: int | None
+    seconds: float
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A task of several candidates, which the loop trains one after the other and of which the best is kept."""
+
+    candidate: str
+    """Name of the one that is trained now."""
+
+    def lengths(self) -> list[tuple[int, int]]:
+        """Epochs and batches an epoch of every candidate, in order."""
+
+    def advance(self, result: Result) -> None:
+        """Takes the result of the candidate, whose best weights are in `model`, and turns to the next one."""
+
+    def choose(self, result: Result) -> Result:
+        """Takes the last one's result, and gives that of the best, which is then the one described and exported."""
+
+
+def optimizer_of(task: Task) -> torch.optim.Optimizer:
+    """What trains the task's model: AdamW, unless the task brings its own."""
+    return task.optimizer() if isinstance(task, Optimizing) else torch.optim.AdamW(task.groups(), fused=True)

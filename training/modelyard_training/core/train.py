@@ -12,7 +12,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,20 @@ from torch import Tensor, nn
 from modelyard_training.core import checkpoint, determinism, schedule
 from modelyard_training.core.checkpoint import Checkpoints, Snapshot
 from modelyard_training.core.errors import BadInput, DiskFull, Stopped, no_space
+from modelyard_training.core.progress import Progress, Settings, plan_of
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
-from modelyard_training.core.task import Batch, Counting, Indices, Sampling, Task
+from modelyard_training.core.task import (
+    Batch,
+    Choosing,
+    Counting,
+    Indices,
+    Remembering,
+    Result,
+    Sampling,
+    Task,
+    optimizer_of,
+)
 from modelyard_training.core.world import World
 
 _READ_SECONDS = 0.5
@@ -32,44 +42,6 @@ _REPORT_SECONDS = 1.0
 _WINDOW = 512
 _ROWS = 10_000
 """At most about this many step rows go to `metrics.jsonl`."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the loop is told: the effective parameters and the checkpoint policy."""
-
-    epochs: int
-    max_steps: int | None
-    accumulation: int
-    schedule: str
-    warmup_ratio: float
-    clip: float
-    precision: str
-    patience: int
-    min_delta: float
-    save_steps: int | None
-    save_seconds: float
-    bitwise: bool
-    identity: dict[str, Any]
-    """What a checkpoint must agree with to be gone on from: recipe, examples."""
-
-
-@dataclass
-class Progress:
-    """How far the run is. `epoch` counts finished epochs, `batch` the batches done in the one under way."""
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    best_value: float | None = None
-    best_step: int | None = None
-    best_epoch: int | None = None
-    best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
-    stale_epochs: int = 0
-    seconds: float = 0.0
-    ended: bool = False
 
 
 class Loop:
@@ -89,20 +61,8 @@ class Loop:
         self.checkpoints, self.metrics, self.reporter, self.stop = checkpoints, metrics, reporter, stop
         self.progress = Progress()
         self.last_checkpoint: tuple[int, Path] | None = None
-        self.model = world.wrap(task.model)
-        self.optimizer = torch.optim.AdamW(task.groups(), fused=True)
-        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self._batches = len(world.share(task.batches(0)))
-        if self._batches == 0:
-            raise BadInput(
-                f"There are fewer training batches than the {world.size} processes: lower batchSize, or use fewer GPUs."
-            )
-        self._epoch_steps = math.ceil(self._batches / settings.accumulation)
-        self.total_steps = settings.epochs * self._epoch_steps
-        if settings.max_steps is not None:
-            self.total_steps = min(self.total_steps, settings.max_steps)
-        self.total_epochs = math.ceil(self.total_steps / self._epoch_steps)
-        self._row_every = max(1, self.total_steps // _ROWS)
+        self.total_steps = self.total_epochs = 0
+        self._row_every = 1
         self._window: list[tuple[int, Indices, Tensor]] = []
         self._latest: dict[str, float] = {}
         self._count = task.count if isinstance(task, Counting) else len
@@ -114,12 +74,14 @@ class Loop:
     def run(self, resume_from: Path | None) -> bool:
         """Trains. True: finished, with the last checkpoint written; False: stopped, likewise. Raises `BadInput`."""
         self._start(resume_from)
-        while not self._finished():
-            if not self._epoch():
+        while True:
+            while not self._finished():
+                if not self._epoch():
+                    self._save()
+                    return False
+            if not self._advance():
                 self._save()
-                return False
-        self._save()
-        return True
+                return True
 
     def _start(self, resume_from: Path | None) -> None:
         rng = None
@@ -133,9 +95,14 @@ class Loop:
             if self.settings.bitwise:
                 here = determinism.circumstances(self.world.size, self.world.device)
                 determinism.check_same(state["circumstances"], here)
-            checkpoint.put_back(checkpoint.load_tensors(resume_from), self.task.model, self.optimizer)
             self.progress = Progress(**state["progress"])
+            if isinstance(self.task, Remembering):
+                self.task.remember(state["task"])
+            self._prepare()
+            checkpoint.put_back(checkpoint.load_tensors(resume_from), self.task.model, self.optimizer)
             self.last_checkpoint = (self.progress.step, resume_from)
+        else:
+            self._prepare()
         self._resumed_from = resume_from
         self._first_step = self.progress.step
         self.checkpoints.start(self.progress.step if resume_from is not None else None)
@@ -145,19 +112,59 @@ class Loop:
             determinism.set_rng_state(rng, self.world.device)
         self._began = self._clock = time.monotonic()
 
+    def _prepare(self) -> None:
+        """Makes ready to train the task's model, or the candidate that `progress` names."""
+        task, p, world = self.task, self.progress, self.world
+        self.model = world.wrap(task.model)
+        self.optimizer = optimizer_of(task)
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        lengths = [(self.settings.epochs, len(task.batches(0)))]
+        if isinstance(task, Choosing):
+            lengths = task.lengths()
+        plan = plan_of(lengths, self.settings, world.size)
+        self._epochs, self._epoch_steps, steps = plan[p.candidate]
+        self._row_every = max(1, sum(one.steps for one in plan) // _ROWS)
+        self._last_step = p.first_step + steps
+        self.total_steps = p.first_step + sum(one.steps for one in plan[p.candidate :])
+        self.total_epochs = p.first_epoch + sum(math.ceil(one.steps / one.epoch_steps) for one in plan[p.candidate :])
+
+    def _advance(self) -> bool:
+        """Turns to the task's next candidate. False: there is none."""
+        p = self.progress
+        if not isinstance(self.task, Choosing) or p.candidate + 1 >= len(self.task.lengths()):
+            return False
+        self.task.advance(self._result())
+        self.progress = Progress(
+            step=p.step,
+            epoch=p.epoch,
+            seconds=p.seconds,
+            candidate=p.candidate + 1,
+            first_step=p.step,
+            first_epoch=p.epoch,
+            first_seconds=p.seconds,
+        )
+        self._prepare()
+        return True
+
+    def _result(self) -> Result:
+        metrics = self._use_best()
+        self._tick()
+        p = self.progress
+        return Result(metrics, p.best_step, p.best_epoch, round(p.seconds - p.first_seconds, 3))
+
     def _finished(self) -> bool:
         p = self.progress
-        return p.ended or p.step >= self.total_steps or p.epoch >= self.settings.epochs
+        return p.ended or p.step >= self._last_step or p.epoch - p.first_epoch >= self._epochs
 
     def _epoch(self) -> bool:
         """The rest of an epoch and its evaluation. False: the run is to stop before the epoch's end."""
         p = self.progress
-        batches = self.world.share(self.task.batches(p.epoch))
+        batches = self.world.share(self.task.batches(p.epoch - p.first_epoch))
         self.model.train()
-        while p.batch < len(batches) and p.step < self.total_steps:
+        while p.batch < len(batches) and p.step < self._last_step:
             self._step(batches[p.batch : p.batch + self.settings.accumulation])
             self._sample()
-            last = p.batch >= len(batches) or p.step >= self.total_steps
+            last = p.batch >= len(batches) or p.step >= self._last_step
             if not self._turn(may_save=not last):
                 return False
         self._read_losses()
@@ -173,7 +180,8 @@ class Loop:
     def _step(self, batches: Sequence[Indices]) -> None:
         """One optimizer step over the batches, their gradients summed as one mean."""
         p = self.progress
-        share = schedule.factor(p.step, self.total_steps, self.settings.schedule, self.settings.warmup_ratio)
+        at, total_steps = p.step - p.first_step, self._last_step - p.first_step
+        share = schedule.factor(at, total_steps, self.settings.schedule, self.settings.warmup_ratio)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * share
         total: Tensor | None = None
@@ -244,14 +252,14 @@ class Loop:
         losses = self.world.mean(torch.stack([loss.float() for _, _, loss in self._window])).tolist()
         for (step, indices, _), loss in zip(self._window, losses, strict=True):
             if not math.isfinite(loss):
-                batch = (step - 1) % self._epoch_steps + 1
+                batch = (step - p.first_step - 1) % self._epoch_steps + 1
                 raise BadInput(
                     f"The loss is not a finite number at step {step} (epoch {p.epoch + 1}, batch {batch}: "
                     f"{self.task.where(indices)}). Look for extreme values there, or lower learningRate."
                 )
             p.loss_sum += loss
             p.loss_count += 1
-            if step % self._row_every == 0 or step == self.total_steps:
+            if step % self._row_every == 0 or step == self._last_step:
                 self.metrics.add({"step": step, "loss": loss})
         self._latest["loss"] = losses[-1]
         self._window.clear()
@@ -287,19 +295,25 @@ class Loop:
             self.checkpoints.hold(self._snapshot())
         self._latest.update(row)
         if self.world.first:
-            self.metrics.add({"step": p.step, "epoch": p.epoch, **row})
+            which = {"candidate": self.task.candidate} if isinstance(self.task, Choosing) else {}
+            self.metrics.add({"step": p.step, "epoch": p.epoch, **which, **row})
             self.metrics.flush()
         self._report("Training", epoch_row={"epoch": p.epoch, "metrics": row})
 
-    def _snapshot(self) -> Snapshot:
+    def _tick(self) -> None:
         now = time.monotonic()
         self.progress.seconds, self._clock = self.progress.seconds + now - self._clock, now
+
+    def _snapshot(self) -> Snapshot:
+        self._tick()
         state = {
             "progress": dataclasses.asdict(self.progress),
             "identity": self.settings.identity,
             "circumstances": determinism.circumstances(self.world.size, self.world.device),
             "threads": torch.get_num_threads(),
         }
+        if isinstance(self.task, Remembering):
+            state["task"] = self.task.memory()
         tensors = checkpoint.tensors_of(self.task.model, self.optimizer)
         return Snapshot(self.progress.step, tensors, state, determinism.rng_state(self.world.device))
 
@@ -320,6 +334,13 @@ class Loop:
 
     def use_best(self) -> dict[str, float]:
         """Puts the best checkpoint's weights into the model and returns its metrics; the last ones if it is lost."""
+        if not isinstance(self.task, Choosing):
+            return self._use_best()
+        best = self.task.choose(self._result())
+        self.progress.best_step, self.progress.best_epoch = best.step, best.epoch
+        return best.metrics
+
+    def _use_best(self) -> dict[str, float]:
         p = self.progress
         if p.best_step is None or p.best_step == p.step:
             return p.best_metrics or dict(self._latest)
