@@ -405,3 +405,33 @@ def test_long_rows_are_packed_best_fit() -> None:
     assert all(sum(lengths[n] for n in row) <= 10 for row in rows)
     assert len(rows) == 4
     assert pack(lengths, 10) == rows
+
+
+def test_an_adapter_is_trained_further_or_merged_for_all_weights(
+    trainer: Callable[..., Any], bases: Callable[..., Path]
+) -> None:
+    first = trainer(config_of({"learningRate": 0.01}), {"a.jsonl": texts()}, name="first", model=bases())
+    assert first.here()[0] == 0
+    adapter = first.output / "model"
+    given = {"model": bases(), "extra": {"MODELYARD_ADAPTER": str(adapter)}}
+    named = {"adapter": {"name": "first", "kind": "Adapter"}}
+    ends = [row["validationLoss"] for row in first.rows() if "epoch" in row]
+
+    further = trainer(config_of({"lora": None}, **named), {"a.jsonl": texts()}, name="further", **given)
+    task = build(further)
+    assert task.evaluate(World(0, 1, torch.device("cpu")))["validationLoss"] == pytest.approx(ends[-1], rel=1e-4)
+    code, result = further.here()
+    assert code == 0
+    assert result["summary"]["kind"] == "Adapter"
+    settings = json.loads((further.output / "model" / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"]) == (4, 8)
+
+    whole = trainer(config_of({"method": "Full", "lora": None}, **named), {"a.jsonl": texts()}, name="whole", **given)
+    task = build(whole)
+    assert task.evaluate(World(0, 1, torch.device("cpu")))["validationLoss"] == pytest.approx(ends[-1], rel=1e-4)
+    assert task.describe().kind == "Full"
+
+    other = trainer(config_of({"lora": {"rank": 8}}, **named), {"a.jsonl": texts()}, name="other", **given)
+    code, result = other.here()
+    assert code == 64
+    assert "lora.rank is 8, and the adapter of model.ref has rank 4" in result["message"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from modelyard_training.core import files
 from modelyard_training.core.run import Run, read_config
@@ -293,3 +294,22 @@ def test_bad_input_is_64_and_a_sentence(
     refused({}, "There is no picture in the data set", base=base, how="empty", name="empty")
     refused({}, "Training without pictures needs a prompt", base=base, how="none", name="none")
     refused({"lora": {"targetModules": ["nothing"]}}, "no layers called nothing", base=base, name="targets")
+
+
+def test_an_adapter_is_trained_further(trainer: Callable[..., Any], bases: Callable[[str], Path]) -> None:
+    config = config_of({"sampleEvery": 8}, dataset={})
+    first = trainer(config, name="first", model=bases("sd15"))
+    # Steps of no size: what comes out is what went in.
+    params = {**config["params"], "learningRate": 1e-12, "weightDecay": 0.0, "lora": {}}
+    still = {**config, "params": params, "adapter": {"name": "first", "kind": "Adapter"}}
+    further = trainer(
+        still, name="further", model=bases("sd15"), extra={"MODELYARD_ADAPTER": str(first.output / "model")}
+    )
+    for run in (first, further):
+        pictures(run.root / "data")
+        code, result = run.here()
+        assert code == 0, result
+    name = "pytorch_lora_weights.safetensors"
+    before, after = (load_file(run.output / "model" / name) for run in (first, further))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in before)

@@ -47,14 +47,13 @@ class KubernetesCompute:
         attempt: int,
         output_claim: str,
         config: str,
-        model: tuple[str, str] | None,
-        dataset: tuple[str, str] | None,
+        mounts: Mapping[str, tuple[str, str]],
     ) -> dict[str, Any]:
-        """The Job of that attempt. `model` and `dataset` are (claim, path in it); `config` is JSON for the trainer."""
+        """The Job of that attempt. `mounts`: (claim, path in it) by input; `config` is JSON for the trainer."""
         meta, compute = training["metadata"], training["spec"].get("compute") or {}
         labels = managed_labels(COMPONENT_TRAINING, training=meta["name"], attempt=str(attempt))
         queue = compute.get("queueName")
-        run = Run(attempt, output_claim, config, model, dataset)
+        run = Run(attempt, output_claim, config, mounts)
         template = {
             "metadata": {"labels": labels, "annotations": dict(compute.get("podAnnotations") or {})},
             "spec": pod_spec(training, run, self._settings, self._ca_pem),

@@ -18,8 +18,9 @@ from modelyard.resources.names import run_service, training_job
 from modelyard.settings import Settings
 
 OUTPUT_PATH: Final = "/modelyard/output"
-MODEL_PATH: Final = "/modelyard/model"
-DATASET_PATH: Final = "/modelyard/dataset"
+INPUTS: Final = ("model", "adapter", "assistant", "dataset", "checkpoint")
+"""What a run can read, each mounted read-only at `/modelyard/<name>`, which `MODELYARD_<NAME>` says to the trainer."""
+
 TOKEN_FOLDER: Final = "/var/run/secrets/modelyard"
 TOKEN_FILE: Final = f"{TOKEN_FOLDER}/token"
 TOKEN_SECONDS: Final = 3600
@@ -31,13 +32,21 @@ GRACE_SECONDS: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one attempt is given: claims as (name, path in the volume), the configuration as JSON."""
+    """What one attempt is given: inputs as (claim, path in the volume) by name, the configuration as JSON."""
 
     attempt: int
     output_claim: str
     config: str
-    model: tuple[str, str] | None
-    dataset: tuple[str, str] | None
+    mounts: Mapping[str, tuple[str, str]]
+
+    def inputs(self) -> list[tuple[str, str, str]]:
+        """Name, claim and path in it of each input, in a fixed order."""
+        return [(name, *self.mounts[name]) for name in INPUTS if name in self.mounts]
+
+
+def input_path(name: str) -> str:
+    """Where an input is mounted."""
+    return f"/modelyard/{name}"
 
 
 def grace_seconds(spec: Mapping[str, Any]) -> int:
@@ -100,10 +109,8 @@ def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None
         "MODELYARD_OUTPUT": OUTPUT_PATH,
         "MODELYARD_GRACE_SECONDS": str(grace_seconds(spec)),
     }
-    if run.model is not None:
-        ours["MODELYARD_MODEL"] = MODEL_PATH
-    if run.dataset is not None:
-        ours["MODELYARD_DATASET"] = DATASET_PATH
+    for name, _, _ in run.inputs():
+        ours[f"MODELYARD_{name.upper()}"] = input_path(name)
     if settings.collector.url:
         ours["MODELYARD_COLLECTOR_URL"] = settings.collector.url
         ours["MODELYARD_TOKEN_FILE"] = TOKEN_FILE
@@ -152,7 +159,7 @@ def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Sett
         {"name": "tmp", "emptyDir": _set({"sizeLimit": compute.get("scratch")})},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
-    for name, claim in _claims(run):
+    for name, claim, _ in run.inputs():
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     if settings.collector.url:
         audience = f"{GROUP}/training/{meta['namespace']}/{meta['name']}"
@@ -161,20 +168,14 @@ def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Sett
     return volumes
 
 
-def _claims(run: Run) -> list[tuple[str, str]]:
-    named = (("model", run.model), ("dataset", run.dataset))
-    return [(name, mount[0]) for name, mount in named if mount is not None]
-
-
 def _mounts(run: Run, settings: Settings) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "output", "mountPath": OUTPUT_PATH},
         {"name": "tmp", "mountPath": "/tmp"},
         {"name": "shm", "mountPath": "/dev/shm"},
     ]
-    for name, mount, path in (("model", run.model, MODEL_PATH), ("dataset", run.dataset, DATASET_PATH)):
-        if mount is not None:
-            mounts.append(_set({"name": name, "mountPath": path, "subPath": mount[1], "readOnly": True}))
+    for name, _, path in run.inputs():
+        mounts.append(_set({"name": name, "mountPath": input_path(name), "subPath": path, "readOnly": True}))
     if settings.collector.url:
         mounts.append({"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     return mounts

@@ -244,9 +244,12 @@ def _claims_in_use(pod: Obj) -> Iterator[str]:
 
 def _references(training: Obj) -> Iterator[tuple[str, str]]:
     spec: dict[str, Any] = dict(training.get("spec") or {})
-    base = (spec.get("model") or {}).get("ref") or {}
-    data = (spec.get("dataset") or {}).get("ref") or {}
-    for model, version in ((base.get("name"), base.get("version")), (data.get("model"), data.get("version"))):
+    models, data = spec.get("model") or {}, (spec.get("dataset") or {}).get("ref") or {}
+    refs = [models.get("ref") or {}, models.get("assistantRef") or {}]
+    for model, version in (
+        *((r.get("name"), r.get("version")) for r in refs),
+        (data.get("model"), data.get("version")),
+    ):
         if model and version:
             yield str(model), str(version)
 

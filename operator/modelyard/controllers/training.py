@@ -98,7 +98,7 @@ class TrainingController:
         spec = _spec(training)
         view = TrainingView(
             training,
-            models={m: found for m in _models(spec) if (found := store.get(MODEL, key.namespace, m)) is not None},
+            models=_found_models(store, key, spec),
             source=_source(store, key, spec),
             **_dataset_claim(facts, key, spec),
             claims=_claims(store, facts, training),
@@ -217,14 +217,28 @@ def _save(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _models(spec: dict[str, Any]) -> set[str]:
-    base = (spec.get("model") or {}).get("ref") or {}
+    models = spec.get("model") or {}
+    base, assistant = models.get("ref") or {}, models.get("assistantRef") or {}
     data = (spec.get("dataset") or {}).get("ref") or {}
-    return {name for name in (base.get("name"), data.get("model"), _save(spec).get("model")) if name}
+    names = (base.get("name"), assistant.get("name"), data.get("model"), _save(spec).get("model"))
+    return {name for name in names if name}
+
+
+def _found_models(store: Store, key: Key, spec: dict[str, Any]) -> dict[str, Obj]:
+    """The Models that the spec names, and the one that holds the base of an adapter that it names."""
+    found = {m: obj for m in _models(spec) if (obj := store.get(MODEL, key.namespace, m)) is not None}
+    ref = (spec.get("model") or {}).get("ref") or {}
+    for entry in ((found.get(ref.get("name", "")) or {}).get("status") or {}).get("syncedVersions") or ():
+        base = (entry.get("baseRef") or {}).get("name")
+        if entry["name"] == ref.get("version") and base and (obj := store.get(MODEL, key.namespace, base)) is not None:
+            found[base] = obj
+    return found
 
 
 def _named(training: Obj) -> Iterator[str]:
     namespace, spec = training["metadata"]["namespace"], _spec(training)
-    for model in sorted(_models(spec)):
+    resolved = {i["model"] for i in (training.get("status") or {}).get("inputs") or () if i.get("model")}
+    for model in sorted(_models(spec) | resolved):
         yield f"{MODEL.kind}/{namespace}/{model}"
     source = ((spec.get("dataset") or {}).get("source") or {}).get("sourceRef")
     if source:

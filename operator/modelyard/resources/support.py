@@ -30,7 +30,6 @@ MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (Gap("type", only=("HUGGING_FACE", "S
 MODEL_GAPS: Final[tuple[Gap, ...]] = (Gap("versions[].share.enabled", only=(False,)),)
 
 TRAINING_GAPS: Final[tuple[Gap, ...]] = (
-    Gap("model.assistantRef"),
     Gap("dataset.source.subset"),
     Gap(
         "recipe.name",

@@ -26,8 +26,7 @@ def job(settings: Settings = SETTINGS, ca_pem: str | None = "PEM", **spec: Any) 
         attempt=2,
         output_claim="trn-t-output",
         config="{}",
-        model=("mdl-m-v1", "data"),
-        dataset=("rows", ""),
+        mounts={"model": ("mdl-m-v1", "data"), "dataset": ("rows", "")},
     )
 
 

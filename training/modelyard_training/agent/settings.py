@@ -31,6 +31,8 @@ class Settings:
     output: Path
     model: Path | None
     dataset: Path | None
+    adapter: Path | None
+    assistant: Path | None
     config: Mapping[str, Any]
     grace: float
     collector_url: str | None
@@ -62,7 +64,6 @@ def termination_log(env: Mapping[str, str]) -> Path:
 
 def load(env: Mapping[str, str], config_required: bool) -> Settings:
     """Settings from the environment. Raises `BadInputError` for the first thing that is missing or malformed."""
-    model, dataset = env.get("MODELYARD_MODEL"), env.get("MODELYARD_DATASET")
     return Settings(
         namespace=env.get("MODELYARD_NAMESPACE", ""),
         training=env.get("MODELYARD_TRAINING", ""),
@@ -70,8 +71,10 @@ def load(env: Mapping[str, str], config_required: bool) -> Settings:
         attempt=_number(env, "MODELYARD_ATTEMPT", 1, least=0),
         pod=env.get("HOSTNAME") or socket.gethostname(),
         output=Path(env.get("MODELYARD_OUTPUT") or "/modelyard/output"),
-        model=Path(model) if model else None,
-        dataset=Path(dataset) if dataset else None,
+        model=_folder(env, "MODELYARD_MODEL"),
+        dataset=_folder(env, "MODELYARD_DATASET"),
+        adapter=_folder(env, "MODELYARD_ADAPTER"),
+        assistant=_folder(env, "MODELYARD_ASSISTANT"),
         config=_config(env.get("MODELYARD_CONFIG", ""), config_required),
         grace=float(_number(env, "MODELYARD_GRACE_SECONDS", 30, least=1)),
         collector_url=env.get("MODELYARD_COLLECTOR_URL") or None,
@@ -111,8 +114,17 @@ def check(settings: Settings) -> None:
 
 
 def _inputs(settings: Settings) -> tuple[tuple[Path, str], ...]:
-    named = ((settings.model, "base model"), (settings.dataset, "data set"))
+    named = (
+        (settings.model, "base model"),
+        (settings.adapter, "adapter"),
+        (settings.assistant, "assistant model"),
+        (settings.dataset, "data set"),
+    )
     return tuple((folder, what) for folder, what in named if folder is not None)
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    return Path(env[name]) if env.get(name) else None
 
 
 def _number(env: Mapping[str, str], name: str, default: int, least: int) -> int:

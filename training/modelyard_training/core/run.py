@@ -63,6 +63,15 @@ class Run:
             )
         return folder
 
+    def adapter(self) -> Path | None:
+        """Folder of the adapter to go on from, if the run has one. Raises `BadInput` if it is named and not there."""
+        if self.config.adapter is None:
+            return None
+        folder = Path(self.environment.get("MODELYARD_ADAPTER") or "/modelyard/adapter")
+        if not folder.is_dir():
+            raise BadInput("The adapter to go on from is not there: check spec.model.ref.")
+        return folder
+
     def assistant(self) -> Path | None:
         """Folder of the mounted assistant model, if the run has one. Raises `BadInput` if it is named and not there."""
         if self.config.assistant is None:

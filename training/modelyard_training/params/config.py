@@ -135,6 +135,9 @@ class RunConfig(Params):
         default=None, description="How exactly a resumed run repeats an undisturbed one. Unset: `Reproducible`."
     )
     model: ModelInput | None = Field(default=None, description="The base model; absent for training from scratch.")
+    adapter: ModelInput | None = Field(
+        default=None, description="An adapter of the base model that the run goes on from."
+    )
     assistant: ModelInput | None = Field(default=None, description="A second model that some families need.")
     form: Literal["Adapter", "Merged"] | None = Field(
         default=None, description="For an adapter: alone, or merged into its base. Unset: alone."

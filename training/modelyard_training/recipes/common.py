@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modelyard_training.core.data import ROW, Table
+from modelyard_training.core.errors import BadInput
 from modelyard_training.core.task import Indices
 
 
@@ -35,6 +36,15 @@ def weight_groups(parameters: Any, rate: float, decay: float) -> list[dict[str, 
 def generator(seed: int, epoch: int) -> torch.Generator:
     """The order of an epoch: the same in every attempt, and no other random number depends on it."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def check_rank(wanted: Any, rank: int) -> None:
+    """Raises `BadInput` if the written `lora` block asks for another rank than the adapter that is gone on from has."""
+    if wanted is not None and wanted.rank not in (None, rank):
+        raise BadInput(
+            f"lora.rank is {wanted.rank}, and the adapter of model.ref has rank {rank}, which stays: drop lora.rank, "
+            "or name the adapter's base as model.ref to train a new one."
+        )
 
 
 def places(table: Table, indices: Indices) -> str:

@@ -21,7 +21,9 @@ def run_config(spec: TrainingSpec, inputs: Any) -> str:
         dataset=_dataset(spec),
         checkpoint=_checkpoint(spec),
         determinism=spec.recipe.determinism,
-        model=_model(inputs),
+        model=_model(inputs, "model"),
+        adapter=_model(inputs, "adapter"),
+        assistant=_model(inputs, "assistant"),
         form=spec.save.form if spec.save is not None else None,
     )
     return config.model_dump_json(by_alias=True, exclude_none=True)
@@ -44,8 +46,8 @@ def _checkpoint(spec: TrainingSpec) -> CheckpointPolicy | None:
     return CheckpointPolicy(**{name: getattr(spec.checkpoint, name) for name in CheckpointPolicy.model_fields})
 
 
-def _model(inputs: Any) -> ModelInput | None:
-    found = next((e for e in inputs or () if e["name"] == "model"), None)
+def _model(inputs: Any, name: str) -> ModelInput | None:
+    found = next((e for e in inputs or () if e["name"] == name), None)
     if found is None:
         return None
     return ModelInput(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.decide.training import data
-from modelyard.decide.training.validate import version_entry, version_ref
+from modelyard.decide.training.validate import assistant_ref, version_entry, version_ref
 from modelyard.decide.training.view import Context
 from modelyard.plan import Action
 
@@ -36,7 +36,9 @@ def resolve(ctx: Context) -> Inputs:
     actions: tuple[Action, ...] = ()
     requeue = None
     if (base := version_ref(ctx)) is not None:
-        entries.append(_version(ctx, "model", base.name, base.version))
+        entries += _models(ctx, base.name, base.version)
+    if (assistant := assistant_ref(ctx)) is not None:
+        entries.append(_version(ctx, "assistant", assistant.name, assistant.version))
     dataset = ctx.spec.dataset
     if dataset is not None and dataset.ref is not None:
         entries.append(_version(ctx, "dataset", dataset.ref.model, dataset.ref.version))
@@ -54,12 +56,26 @@ def resolve(ctx: Context) -> Inputs:
     return Inputs(tuple(entries), (late["reason"], late["message"]), failed, actions, requeue)
 
 
-def mount(entries: Any, name: str) -> tuple[str, str] | None:
-    """The claim of an input and the folder in it, as a pod mounts it; None if the run has no such input."""
-    for entry in entries or ():
-        if entry["name"] == name:
-            return entry["pvcName"], entry.get("path") or ""
-    return None
+def mounts(entries: Any) -> dict[str, tuple[str, str]]:
+    """Of each input, by its name: the claim and the folder in it, as a pod mounts them."""
+    return {entry["name"]: (entry["pvcName"], entry.get("path") or "") for entry in entries or ()}
+
+
+def _models(ctx: Context, model: str, version: str) -> list[Entry]:
+    """The base model; where an adapter is named, the adapter and the very base that it was trained on."""
+    named = _version(ctx, "model", model, version)
+    if named.get("kind") != "Adapter":
+        return [named]
+    wanted = (version_entry(ctx.view.models[model], version) or {}).get("baseRef") or {}
+    base = _version(ctx, "model", wanted["name"], wanted["version"])
+    revision, found = wanted.get("resolvedRevision"), base.get("resolvedRevision")
+    if base["phase"] == "Ready" and revision and found and revision != found:
+        words = (
+            f"Adapter {version} of Model {model} was trained on revision {revision} of version {wanted['version']} of "
+            f"Model {wanted['name']}, which is now {found}: pin that revision in the Model, or name another base."
+        )
+        base |= {"phase": "Failed", "reason": "BaseChanged", "message": words}
+    return [base, named | {"name": "adapter"}]
 
 
 def _version(ctx: Context, name: str, model: str, version: str) -> Entry:

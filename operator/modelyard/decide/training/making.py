@@ -11,7 +11,7 @@ from modelyard.decide.training import cost, phases
 from modelyard.decide.training.config import effective_params, run_config
 from modelyard.decide.training.data import claim_spec
 from modelyard.decide.training.draft import Draft
-from modelyard.decide.training.inputs import mount
+from modelyard.decide.training.inputs import mounts
 from modelyard.decide.training.view import Context
 from modelyard.plan import Create
 from modelyard.resources.meta import ANNOTATION_SAVED, COMPONENT_OUTPUT, JOB, PVC, TRAINING, managed_labels
@@ -85,8 +85,7 @@ def make(ctx: Context, draft: Draft) -> None:
         attempt=number,
         output_claim=claim_name,
         config=run_config(ctx.spec, inputs),
-        model=mount(inputs, "model"),
-        dataset=mount(inputs, "dataset"),
+        mounts=mounts(inputs),
     )
     draft.then(Create(JOB, job, irrevocable=True))
 

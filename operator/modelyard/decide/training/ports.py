@@ -85,10 +85,9 @@ class Compute(Protocol):
         attempt: int,
         output_claim: str,
         config: str,
-        model: tuple[str, str] | None,
-        dataset: tuple[str, str] | None,
+        mounts: Mapping[str, tuple[str, str]],
     ) -> dict[str, Any]:
-        """The object that is one attempt. `model` and `dataset` are (claim, path in it)."""
+        """The object that is one attempt. `mounts`: (claim, path in it) of each input by its name in the status."""
         ...
 
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:

@@ -19,6 +19,9 @@ from modelyard.resources.training.data import VersionRef
 from modelyard_training.params import RECIPES
 
 BASE_KINDS: Final = ("Full", None)
+TAKE_ASSISTANTS: Final = frozenset({"text-to-image-lora", "custom"})
+TAKE_ADAPTERS: Final = frozenset({"causal-lm", "text-to-image-lora", "custom"})
+"""Recipes that go on from an adapter, on the base that it brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ def refusal(ctx: Context) -> Refusal | None:
         return Refusal("NotSupported", _sentence(describe(gaps)))
     if wrong := [*_recipe(ctx), *ctx.compute.problems(ctx.view.training)]:
         return Refusal("InvalidSpec", _sentence("; ".join(wrong)))
-    return _model(ctx) or _dataset(ctx)
+    return _model(ctx) or _assistant(ctx) or _dataset(ctx)
 
 
 def version_entry(model: Obj, version: str) -> dict[str, Any] | None:
@@ -70,6 +73,8 @@ def _model(ctx: Context) -> Refusal | None:
     found = _version(ctx.view, "spec.model.ref", base.name, base.version)
     if isinstance(found, Refusal):
         return found
+    if found.get("kind") == "Adapter" and ctx.spec.recipe.name in TAKE_ADAPTERS:
+        return _base_of(ctx, base, found)
     if found.get("kind") not in BASE_KINDS:
         return Refusal(
             "WrongKind",
@@ -77,6 +82,32 @@ def _model(ctx: Context) -> Refusal | None:
             f"{ctx.spec.recipe.name} starts from a full model.",
         )
     return None
+
+
+def _base_of(ctx: Context, adapter: VersionRef, entry: dict[str, Any]) -> Refusal | None:
+    """Whether the base that an adapter was trained on is still known."""
+    at = f"spec.model.ref: adapter {adapter.version} of Model {adapter.name}"
+    base = entry.get("baseRef") or {}
+    if not base.get("name") or not base.get("version"):
+        return Refusal("BaseUnknown", f"{at} does not say which base it was trained on: name a full model.")
+    found = _version(ctx.view, f"{at} needs its base", base["name"], base["version"])
+    if isinstance(found, Refusal):
+        return found
+    if found.get("kind") not in BASE_KINDS:
+        return Refusal("WrongKind", f"{at} has a base of kind {found['kind']}, which is no full model.")
+    return None
+
+
+def _assistant(ctx: Context) -> Refusal | None:
+    ref = assistant_ref(ctx)
+    if ref is None:
+        return None
+    at = "spec.model.assistantRef"
+    if ctx.spec.recipe.name not in TAKE_ASSISTANTS:
+        text = f"recipe {ctx.spec.recipe.name} has no use for a second model; remove it"
+        return Refusal("InvalidSpec", _sentence(str(Problem(at, text))))
+    found = _version(ctx.view, at, ref.name, ref.version)
+    return found if isinstance(found, Refusal) else None
 
 
 def _dataset(ctx: Context) -> Refusal | None:
@@ -157,6 +188,11 @@ def _source(ctx: Context) -> Refusal | None:
 def version_ref(ctx: Context) -> VersionRef | None:
     """The base model, if there is one."""
     return ctx.spec.model.ref if ctx.spec.model is not None else None
+
+
+def assistant_ref(ctx: Context) -> VersionRef | None:
+    """The second model, if there is one."""
+    return ctx.spec.model.assistant_ref if ctx.spec.model is not None else None
 
 
 def _sentence(text: str) -> str:

@@ -53,7 +53,9 @@ Path = Annotated[str, StringConstraints(max_length=512)]
 class Input(Status):
     """One thing that the run reads, as it was resolved."""
 
-    name: Literal["model", "assistant", "dataset"] = Field(description="What it is to the run.")
+    name: Literal["model", "adapter", "assistant", "dataset", "checkpoint"] = Field(
+        description="What it is to the run; `adapter`: what it goes on from, and `model` the base of that."
+    )
     phase: Literal["Pending", "Processing", "Ready", "Failed"] | None = Field(
         default=None, description="Whether it can be used."
     )

@@ -10,6 +10,7 @@ from modelyard_training.core.run import Run
 from modelyard_training.params import CausalLMParams
 from modelyard_training.recipes.causal_lm import base, documents
 from modelyard_training.recipes.causal_lm.task import CausalLMTask
+from modelyard_training.recipes.common import check_rank
 
 
 def build(run: Run) -> CausalLMTask:
@@ -24,6 +25,8 @@ def build(run: Run) -> CausalLMTask:
     encoder = documents.Encoder(tokenizer, run.params, limit, run.stop)
     parts = documents.read(run.dataset(), run.config.dataset, encoder)
     run.stop.check()
-    model = base.load_model(folder, run.params, run.world.device)
+    model = base.load_model(folder, run.params, run.world.device, run.adapter())
+    if (adapter := getattr(model, "peft_config", {}).get("default")) is not None:
+        check_rank(block.lora, adapter.r)
     base.check_vocabulary(model, parts)
     return CausalLMTask(run, model, tokenizer, parts, limit)

@@ -82,8 +82,11 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path, params: dict[str, Any], device: torch.device) -> Any:
-    """The model on the CPU, as it is trained: frozen weights in 16 bits where the run computes in them."""
+def load_model(folder: Path, params: dict[str, Any], device: torch.device, adapter: Path | None = None) -> Any:
+    """The model on the CPU, as it is trained: frozen weights in 16 bits where the run computes in them.
+
+    `adapter`: a folder of one that the run goes on from; with all weights trained it is merged in first.
+    """
     from transformers import AutoModelForCausalLM
 
     full = params["method"] == "Full"
@@ -100,7 +103,24 @@ def load_model(folder: Path, params: dict[str, Any], device: torch.device) -> An
     model.config.use_cache = False
     if params["activationCheckpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if adapter is not None:
+        adapted = go_on(model, adapter)
+        return adapted.merge_and_unload() if full else adapted
     return model if full else adapt(model, params)
+
+
+def go_on(model: Any, folder: Path) -> Any:
+    """`model` with the adapter of `folder`, which is trained further. Raises `BadInput`."""
+    from peft import PeftModel
+
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise BadInput(
+            "The adapter of model.ref has no adapter_model.safetensors. Weights in other formats can hold programs and "
+            "are not loaded."
+        )
+    adapted = load(lambda: PeftModel.from_pretrained(model, folder, is_trainable=True), "adapter")
+    adapted.peft_config["default"].base_model_name_or_path = None
+    return adapted
 
 
 def adapt(model: Any, params: dict[str, Any]) -> Any:

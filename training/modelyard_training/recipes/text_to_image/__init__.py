@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
+from modelyard_training.params import TextToImageLoRAParams
+from modelyard_training.recipes.common import check_rank
 from modelyard_training.recipes.text_to_image import base, cache, families, pictures
 from modelyard_training.recipes.text_to_image.task import ConceptTask, PicturesTask
 
@@ -27,7 +29,10 @@ def build(run: Run) -> PicturesTask | ConceptTask:
     run.stop.check()
     pipeline = base.load(folder, run.params, run.world.device)
     family = families.of(kind, pipeline)
-    base.adapt(pipeline, family, run.params, assistant)
+    base.adapt(pipeline, family, run.params, assistant, run.adapter())
+    block = run.config.block()
+    assert isinstance(block, TextToImageLoRAParams)
+    check_rank(block.lora, family.model.peft_config[base.ADAPTER].r)
     prompts = base.sample_prompts(run.params, found)
     cached = cache.fill(family, pipeline, found, prompts, run)
     if found is None:

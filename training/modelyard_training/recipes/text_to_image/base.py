@@ -97,13 +97,27 @@ def load(folder: Path, params: dict[str, Any], device: torch.device) -> Any:
     return pipeline
 
 
-def adapt(pipeline: Any, family: Family, params: dict[str, Any], assistant: Path | None) -> None:
-    """Puts a fresh adapter, which follows from the seed alone, into the part that is trained. Raises `BadInput`."""
+def adapt(
+    pipeline: Any, family: Family, params: dict[str, Any], assistant: Path | None, adapter: Path | None = None
+) -> None:
+    """Puts an adapter into the part that is trained: the one of the folder `adapter`, to be trained further, or a
+    fresh one, which follows from the seed alone. Raises `BadInput`.
+    """
     from diffusers.training_utils import cast_training_params
-    from peft import LoraConfig
 
     if assistant is not None:
         _load_assistant(pipeline, assistant)
+    if adapter is not None:
+        _load_adapter(pipeline, adapter)
+    else:
+        _add_adapter(family, params)
+    train_mode(family.model, assisted=assistant is not None)
+    cast_training_params(family.model, torch.float32)
+
+
+def _add_adapter(family: Family, params: dict[str, Any]) -> None:
+    from peft import LoraConfig
+
     model, lora = family.model, params["lora"]
     targets = lora["targetModules"] or [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and _inner(n)]
     settings = LoraConfig(
@@ -121,8 +135,16 @@ def adapt(pipeline: Any, family: Family, params: dict[str, Any], assistant: Path
             f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
             "lora.targetModules, or leave it out for every linear layer of its blocks."
         ) from None
-    train_mode(model, assisted=assistant is not None)
-    cast_training_params(model, torch.float32)
+
+
+def _load_adapter(pipeline: Any, folder: Path) -> None:
+    name = "pytorch_lora_weights.safetensors"
+    if not (folder / name).is_file():
+        raise BadInput(f"The adapter of model.ref has no {name}: name one that text-to-image-lora saved.")
+    try:
+        pipeline.load_lora_weights(folder, weight_name=name, adapter_name=ADAPTER)
+    except (ValueError, KeyError, RuntimeError, OSError):
+        raise BadInput("The adapter of model.ref does not fit its base model: its files are damaged.") from None
 
 
 def _inner(name: str) -> bool:
