@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from modelyard_training.agent import reporter, settings
+from modelyard_training.agent.progress import Progress
 from support.agent_runs import AgentRun, own_reports
 from support.tls_sink import Sink, certificates, never_accepting
 
+STAMP = "2026-11-21T10:00:00.000Z"
 FLOOD = """
 for step in range(1, 1501):
     post(step=step, totalSteps=1500, metrics={"loss": 1 / step})
@@ -182,3 +185,18 @@ post(step="seven", totalSteps=True, epochRow={"epoch": "x"}, metrics={"loss": [1
     assert ended.code == 0, ended.stderr
     assert "accepted" not in ended.stdout
     assert sink.accepted[0]["modelyard"] == {"metrics": {"n" * 64: 1.0}}
+
+
+def test_a_silent_program_is_told_of(agent: AgentRun, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "BEAT_SECONDS", 0.3)
+    monkeypatch.setattr(reporter, "INTERVAL_SECONDS", 0.1)
+    known = Progress()
+    told = reporter.Reporter(settings.load(agent.env, config_required=False), lambda: known.beat(STAMP))
+    told.start()
+    first = known.take({"modelyard": {"step": 7, "totalSteps": 9}}, 0.0, STAMP)
+    assert first is not None
+    told.offer(first)
+    agent.until("two beats", lambda: len(sink.accepted) >= 3)
+    assert told.flush(10)
+    assert [r["modelyard"]["step"] for r in sink.accepted[:3]] == [7, 7, 7]
+    assert [r["seq"] for r in sink.accepted[:3]] == [1, 2, 3]

@@ -2,7 +2,8 @@
 
 A run starts from the status that the API server has, so a restarted collector goes on where it was. Reports are merged
 in the order of their numbers, each once. The patch tests the Training's uid and the current Job's: a Training that was
-made again, or an attempt that has ended meanwhile, refuses it. It is empty when nothing but the time has changed.
+made again, or an attempt that has ended meanwhile, refuses it. It is empty when nothing but the time has changed, for
+a minute.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from modelyard.collector.wire import Batch, Report
@@ -18,6 +19,10 @@ from modelyard.plan import Obj
 
 EPOCHS_MAX = 50
 METRICS_MAX = 64
+RETOLD = timedelta(seconds=60)
+"""What has not changed is written again this late: so that it is seen that the run still reports, and stands still."""
+
+_NO_TIME = timedelta(0)
 _FIELDS = ("progress", "metrics", "epochs", "checkpoint")
 
 
@@ -76,11 +81,13 @@ class Run:
         if not fresh:
             return 0
         first = not self._last_seq
-        for report in fresh:
-            self._merge(report)
+        advanced = [r.time for r in fresh if self._merge(r)]
         self._last_seq[pod_uid] = fresh[-1].seq
         self.wanted["progress"]["attempt"] = self.attempt
         self.wanted["progress"]["lastReportTime"] = _stamp(now)
+        if advanced:
+            # By the pod's own clock alone: how long before its newest report that was.
+            self.wanted["progress"]["lastAdvanceTime"] = _stamp(now - max(fresh[-1].time - advanced[-1], _NO_TIME))
         ends = any(r.modelyard.epoch_row is not None or r.modelyard.final for r in fresh)
         self.urgent = self.urgent or first or ends
         return len(fresh)
@@ -88,6 +95,8 @@ class Run:
     def patch(self) -> list[dict[str, Any]]:
         """The operations that make the status what is wanted; empty if it is already."""
         changed = [name for name in _FIELDS if _told(self.wanted[name]) != _told(self.written[name])]
+        if not changed and self._is_old():
+            changed = ["progress"]
         if not changed:
             return []
         operations: list[dict[str, Any]] = [
@@ -107,7 +116,13 @@ class Run:
                 operations.append({"op": "add", "path": "/status/checkpoint", "value": {"lastReported": value}})
         return operations
 
-    def _merge(self, report: Report) -> None:
+    def _is_old(self) -> bool:
+        """Whether the status says for so long already what has not changed since that it must be told anew."""
+        heard, told = (state["progress"].get("lastReportTime") for state in (self.wanted, self.written))
+        return bool(heard and told and datetime.fromisoformat(heard) - datetime.fromisoformat(told) >= RETOLD)
+
+    def _merge(self, report: Report) -> bool:
+        """Whether it tells of something that was finished."""
         said, status = report.modelyard, report.trainer_status
         progress = {
             "percent": status.progress_percentage,
@@ -121,6 +136,8 @@ class Run:
         }
         if self.wanted["progress"].get("attempt", self.attempt) != self.attempt:
             self.wanted["progress"] = {"attempt": self.attempt}
+        known = self.wanted["progress"].get("step")
+        advanced = said.step is not None and said.step != known
         self.wanted["progress"].update({name: value for name, value in progress.items() if value is not None})
         metrics = {**self.wanted["metrics"], **_short(said.metrics)}
         self.wanted["metrics"] = dict(list(metrics.items())[-METRICS_MAX:])
@@ -135,6 +152,7 @@ class Run:
         if said.checkpoint is not None:
             saved = said.checkpoint.model_dump(exclude_none=True)
             self.wanted["checkpoint"] = {**saved, "time": _stamp(report.time)}
+        return advanced or said.epoch_row is not None or said.checkpoint is not None
 
 
 def _short(metrics: Mapping[str, float]) -> dict[str, float]:

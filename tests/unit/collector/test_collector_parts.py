@@ -18,6 +18,7 @@ from modelyard.collector.wire import Batch, Download
 from modelyard.plan import Key
 
 NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
+NOW_TEXT = "2026-11-21T10:00:00Z"
 
 
 def training(uid: str = "u", attempt: int = 1, job: str = "j", **status: Any) -> dict[str, Any]:
@@ -57,13 +58,29 @@ def test_the_patch_tests_identity_and_attempt() -> None:
     assert run.urgent
 
 
-def test_nothing_but_time_is_no_change() -> None:
+def test_nothing_but_time_is_no_change_for_a_minute() -> None:
     run = Run.of(training())
     run.take("pod", batch({"seq": 1, "modelyard": {"step": 1}}), NOW)
     run.observe(applied(training(), run.patch()))
     assert run.patch() == []
-    run.take("pod", batch({"seq": 2, "modelyard": {"step": 1}}), NOW + timedelta(minutes=1))
+    run.take("pod", batch({"seq": 2, "modelyard": {"step": 1}}), NOW + timedelta(seconds=59))
     assert run.patch() == []
+    run.take("pod", batch({"seq": 3, "modelyard": {"step": 1}}), NOW + timedelta(seconds=60))
+    assert run.patch()[-1]["value"]["lastReportTime"] == "2026-11-21T10:01:00Z"
+
+
+def test_when_something_was_last_finished_is_by_the_pods_clock() -> None:
+    run = Run.of(training())
+    late = {"seq": 1, "time": "2026-11-21T03:00:00Z", "modelyard": {"step": 1}}
+    still = {"seq": 2, "time": "2026-11-21T03:05:00Z", "modelyard": {"step": 1}}
+    run.take("pod", batch(late, still), NOW)
+    assert run.wanted["progress"]["lastAdvanceTime"] == "2026-11-21T09:55:00Z"
+    beat = {"seq": 3, "time": "2026-11-21T03:06:00Z", "modelyard": {"step": 1}}
+    run.take("pod", batch(beat), NOW + timedelta(minutes=1))
+    assert run.wanted["progress"]["lastAdvanceTime"] == "2026-11-21T09:55:00Z"
+    row = {"seq": 4, "time": "2026-11-21T03:07:00Z", "modelyard": {"step": 1, "epochRow": {"epoch": 1}}}
+    run.take("pod", batch(row), NOW + timedelta(minutes=2))
+    assert run.wanted["progress"]["lastAdvanceTime"] == "2026-11-21T10:02:00Z"
 
 
 def test_what_the_operator_writes_beside_us_is_left_alone() -> None:
@@ -90,7 +107,7 @@ def test_a_resumed_run_computes_epochs_again() -> None:
 def test_progress_of_an_attempt_that_is_over_does_not_linger() -> None:
     run = Run.of(training(attempt=2, progress={"attempt": 1, "step": 90, "etaSeconds": 5, "percent": 90}))
     run.take("pod", batch({"seq": 1, "modelyard": {"step": 50}}), NOW)
-    assert run.wanted["progress"] == {"attempt": 2, "step": 50, "lastReportTime": "2026-11-21T10:00:00Z"}
+    assert run.wanted["progress"] == {"attempt": 2, "step": 50, "lastReportTime": NOW_TEXT, "lastAdvanceTime": NOW_TEXT}
 
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_size=1, max_size=12))

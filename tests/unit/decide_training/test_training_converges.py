@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from modelyard.plan import Create, Key, Ref
 from modelyard.resources.meta import JOB, POD, PVC, TRAINING
+from modelyard.resources.times import format_time
 from support.build import NS
 from support.trainings import (
     BAD,
@@ -49,6 +50,7 @@ STEPS = st.one_of(
     st.tuples(st.just("suspend"), st.booleans()),
     st.tuples(st.just("retry"), st.integers(0, 3)),
     st.tuples(st.just("timeout"), st.sampled_from([30, 3000])),
+    st.tuples(st.just("stall"), st.integers(0, 3)),
     st.tuples(st.just("budget"), st.sampled_from(["Warn", "Suspend", "Fail"])),
     st.tuples(st.just("save"), st.booleans()),
     st.tuples(st.just("delete-job"), st.booleans()),
@@ -126,6 +128,11 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
             edit(world, retry={"onError": value, "onInfrastructure": value})
         case "timeout":
             edit(world, timeouts={"runSeconds": value})
+        case "stall":
+            edit(world, timeouts={"stallSeconds": 100})
+            number = int((status(world).get("attempts") or {}).get("number") or 0)
+            said = {"attempt": number, "step": value, "lastReportTime": format_time(world.now)}
+            world.edit(T, lambda o: o.setdefault("status", {}).update(progress=said))
         case "budget":
             edit(world, budget={"maxUSD": "0.50", "onExceed": value})
         case "save" if not status(world).get("saved"):

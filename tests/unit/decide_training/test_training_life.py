@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from modelyard.plan import Create, Event, Key, PatchStatus, Ref
 from modelyard.resources.meta import JOB, MODEL, POD, PVC, TRAINING
+from modelyard.resources.times import format_time
 from support.build import NS, make_claim, make_model, make_training, make_version
 from support.trainings import (
     BAD,
@@ -310,6 +312,60 @@ def test_run_seconds_count_running_time_only_and_can_be_changed(world: Yard) -> 
     run(world)
     assert condition(world, "CleanedUp")[0] == "True"
     assert status(world)["activeSeconds"] == 100
+
+
+def report(world: Yard, **progress: Any) -> None:
+    """The collector writes what the pod has told."""
+    said = {"attempt": 1, "lastReportTime": format_time(world.now), **progress}
+    world.edit(T, lambda o: o["status"].update(progress={**(o["status"].get("progress") or {}), **said}))
+    run(world)
+
+
+def test_a_run_that_stands_still_is_stopped_and_tried_again(world: Yard) -> None:
+    begin(world, timeouts={"stallSeconds": 600}, retry={"onError": 1})
+    running(world)
+    world.wait(100)
+    report(world, step=5, lastAdvanceTime=format_time(world.now))
+    world.wait(599)
+    report(world)
+    assert status(world)["phase"] == "Running"
+    world.wait(1)
+    report(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Running", "StallTimeout")
+    assert "Nothing was finished after step 5 within the 600 s" in status(world)["message"]
+    assert status(world)["attempts"] == {"number": 1, "infrastructure": 0, "error": 1}
+    release(world, job_ref(), 137, "")
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Retrying", "StallTimeout")
+    world.wait(300)
+    run(world)
+    running(world, 2)
+    world.wait(600)
+    run(world)
+    assert status(world)["phase"] == "Running", "what the first attempt reported is not the second's"
+    world.edit(T, lambda o: o["status"].update(progress={}))
+    report(world, attempt=2)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Running", "StallTimeout"), "it never took a step"
+    release(world, job_ref(2), 137, "")
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Failed", "StallTimeout")
+    assert "spec.retry.onError allows 1" in status(world)["message"]
+    assert status(world)["attempts"]["error"] == 2
+
+
+def test_silence_is_no_standstill_and_a_new_bound_acts_at_once(world: Yard) -> None:
+    begin(world, timeouts={"stallSeconds": 60})
+    running(world)
+    report(world, step=5, lastAdvanceTime=format_time(world.now))
+    world.wait(10_000)
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Running", "Running"), "the collector may be away"
+    edit_spec(world, timeouts={"stallSeconds": 3600})
+    report(world, lastAdvanceTime=format_time(world.now - timedelta(seconds=3000)))
+    assert status(world)["reason"] == "Running"
+    edit_spec(world, timeouts={"stallSeconds": 2000})
+    run(world)
+    assert status(world)["reason"] == "StallTimeout"
 
 
 def test_cost_is_what_was_held_from_placed_to_released(world: Yard) -> None:

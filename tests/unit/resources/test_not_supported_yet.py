@@ -47,7 +47,7 @@ def test_what_is_refused() -> None:
 
 def test_what_is_supported() -> None:
     everything = training(
-        model={"ref": {"name": "m", "version": "v"}},
+        model={"ref": {"name": "m", "version": "v"}, "assistantRef": {"name": "m", "version": "v"}},
         recipe={
             "name": "text-classification",
             "text": {"epochs": 1},
@@ -69,7 +69,7 @@ def test_what_is_supported() -> None:
         suspend=True,
         checkpoint={"everySeconds": 1, "everySteps": 1, "keep": 1, "graceSeconds": 5, "resume": "Never"},
         retry={"onInfrastructure": 1, "onError": 1},
-        timeouts={"runSeconds": 60},
+        timeouts={"runSeconds": 60, "stallSeconds": 60},
         output={"storage": {"resources": {"requests": {"storage": "1Gi"}}}},
         save={"model": "m", "version": "v", "description": "d", "tags": ["t"], "form": "Merged"},
     )

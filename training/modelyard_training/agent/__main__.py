@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str], config: Settings, stop: Stop) -> int:
     resume = checkpoints.newest(config.output) if config.resume else None
-    progress, reporter, tail = Progress(), Reporter(config), Tail()
+    progress, tail = Progress(), Tail()
+    reporter = Reporter(config, lambda: progress.beat(_now()))
 
     def take(report: dict[str, Any]) -> bool:
         entry = progress.take(report, time.monotonic(), _now())

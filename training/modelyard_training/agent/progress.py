@@ -63,6 +63,12 @@ class Progress:
             body = self._body(stamp, metrics, extra)
             return Entry(self._seq, body, row=row, urgent=first or row or "checkpoint" in extra or self.done)
 
+    def beat(self, stamp: str) -> Entry:
+        """What is known already, said again: the program is silent, and the agent is there."""
+        with self._lock:
+            body = self._body(stamp, {}, {})
+            return Entry(self._seq, body)
+
     def last_word(self, stamp: str, phase: str) -> Entry:
         """The agent's own closing report: how the run ended."""
         with self._lock:

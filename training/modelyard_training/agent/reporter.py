@@ -16,6 +16,7 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from urllib.parse import quote, urlsplit
 
 from .buffer import Buffer
@@ -23,6 +24,7 @@ from .progress import Entry
 from .settings import Settings
 
 INTERVAL_SECONDS = 5.0
+BEAT_SECONDS = 15.0
 _TICK_SECONDS = 0.25
 _TIMEOUT_SECONDS = 5.0
 _BACKOFF_SECONDS = (1.0, 30.0)
@@ -33,8 +35,10 @@ _BATCH_IS_BAD = frozenset({400, 413, 422})
 class Reporter:
     """One connection to the collector. `offer` is called by the server's threads, everything else by its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, beat: Callable[[], Entry]) -> None:
         self._settings = settings
+        self._beat = beat
+        self._heard = time.monotonic()
         self._buffer = Buffer()
         self._lines = Buffer()
         self._context: ssl.SSLContext | None = None
@@ -54,6 +58,7 @@ class Reporter:
     def offer(self, entry: Entry) -> None:
         """Takes a report; returns at once."""
         self._lines.put(entry)
+        self._heard = time.monotonic()
         if not self._off:
             self._buffer.put(entry)
         if entry.urgent:
@@ -73,6 +78,10 @@ class Reporter:
             self._wake.clear()
             closing, now = self._closing.is_set(), time.monotonic()
             self._print(now, closing)
+            if not (self._off or closing) and now - self._heard >= BEAT_SECONDS:
+                # Only one that says that nothing has changed tells a program that hangs from a collector that is away.
+                self._heard = now
+                self._buffer.put(self._beat())
             if self._due(now, closing):
                 self._send()
             if closing and (self._off or not len(self._buffer)):

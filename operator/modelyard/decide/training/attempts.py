@@ -101,7 +101,7 @@ def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
         stop(ctx, draft, attempt, "Suspended", "Suspended", "Paused by spec.suspend.")
         phases.committed(draft, _shown(attempt), "Suspending", "Saving a checkpoint, then pausing.", handed_over=True)
         return
-    limits = timeouts(ctx.spec, draft.status, attempt, ctx.now)
+    limits = timeouts(ctx.spec, {**draft.status, "progress": draft.old.get("progress")}, attempt, ctx.now)
     crossed = limits.crossed or money.crossed
     if crossed is not None and crossed.action != "Warn":
         _cross(ctx, draft, attempt, crossed)
@@ -130,6 +130,12 @@ def _cross(ctx: Context, draft: Draft, attempt: Attempt, crossed: Crossed) -> No
     if crossed.action == "Suspend":
         stop(ctx, draft, attempt, "Suspended", crossed.reason, crossed.message)
         phases.committed(draft, _shown(attempt), crossed.reason, f"{crossed.message} Pausing.", handed_over=True)
+        return
+    if crossed.action == "Retry":
+        stop(ctx, draft, attempt, "Error", crossed.reason, crossed.message)
+        _count(draft, "Error")
+        message = f"{crossed.message} Stopping the attempt."
+        phases.committed(draft, _shown(attempt), crossed.reason, message, handed_over=True)
         return
     stop(ctx, draft, attempt, "Stopped", crossed.reason, crossed.message)
     _fail(ctx, draft, crossed.reason, crossed.message)
@@ -174,9 +180,14 @@ def _stopping(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any
 def _over(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -> None:
     """An attempt has ended without a result."""
     record(ctx, draft, attempt, entry)
-    if (counter := _COUNTERS.get(entry["cause"])) is not None:
-        draft.status["attempts"][counter] = int(draft.status["attempts"].get(counter) or 0) + 1
+    _count(draft, entry["cause"])
     _between(ctx, draft, attempt, entry)
+
+
+def _count(draft: Draft, cause: str) -> None:
+    """An attempt counts against the retries of its cause: in the same write that puts it into the history."""
+    if (counter := _COUNTERS.get(cause)) is not None:
+        draft.status["attempts"][counter] = int(draft.status["attempts"].get(counter) or 0) + 1
 
 
 def _between(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -> None:

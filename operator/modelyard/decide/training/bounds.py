@@ -23,7 +23,7 @@ class Crossed(NamedTuple):
 
     reason: str
     message: str
-    action: Literal["Warn", "Suspend", "Fail"] = "Fail"
+    action: Literal["Warn", "Retry", "Suspend", "Fail"] = "Fail"
 
 
 class Bounds(NamedTuple):
@@ -38,6 +38,8 @@ def timeouts(spec: TrainingSpec, status: Mapping[str, Any], attempt: Attempt, no
     limits = spec.timeouts
     if limits is None:
         return Bounds(None, None)
+    if (stalled := _stalled(limits.stall_seconds, status, attempt)) is not None:
+        return Bounds(stalled, None)
     if attempt.state == "Running" and attempt.running is not None and limits.run_seconds is not None:
         left = limits.run_seconds - int(status.get("activeSeconds") or 0)
         words = f"The run took longer than the {limits.run_seconds} s of spec.timeouts.runSeconds, pauses not counted."
@@ -52,6 +54,30 @@ def timeouts(spec: TrainingSpec, status: Mapping[str, Any], attempt: Attempt, no
             attempt.admitted or attempt.created, limits.provision_seconds, now, Crossed("ProvisionTimeout", words)
         )
     return Bounds(None, None)
+
+
+def _stalled(seconds: int | None, status: Mapping[str, Any], attempt: Attempt) -> Crossed | None:
+    """Whether the run stands still: it has reported all the while, and nothing was finished.
+
+    Silence says nothing: the collector may be away. Both times are the collector's, so `now` is not asked.
+    """
+    progress = status.get("progress") or {}
+    if seconds is None or attempt.state != "Running" or attempt.running is None:
+        return None
+    if progress.get("attempt") != attempt.number or not progress.get("lastReportTime"):
+        return None
+    since = attempt.running
+    if progress.get("lastAdvanceTime"):
+        since = max(since, parse_time(progress["lastAdvanceTime"]))
+    stood = parse_time(progress["lastReportTime"]) - since
+    if stood < timedelta(seconds=seconds):
+        return None
+    where = f" after step {progress['step']}" if progress.get("step") is not None else ""
+    words = (
+        f"Nothing was finished{where} within the {seconds} s of spec.timeouts.stallSeconds, though the pod reports: "
+        "the trainer hangs, or a step takes longer than that."
+    )
+    return Crossed("StallTimeout", words, "Retry")
 
 
 def budget(spec: TrainingSpec, charges: Mapping[str, Any], price: cost.Price | None, now: datetime) -> Bounds:

@@ -35,7 +35,7 @@ def close(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -
     """Completes an entry of the history once nothing of the attempt is left, with the times that it really held."""
     last_count = (draft.status.get("cost") or {}).get("asOf")
     end = attempt.released or ctx.now
-    if attempt.released is None and last_count and entry["cause"] in ("Suspended", "Stopped"):
+    if attempt.released is None and last_count and entry["cause"] in ("Suspended", "Stopped", "Error"):
         grace = ctx.compute.grace_seconds(ctx.view.training["spec"]) + STOP_SLACK_SECONDS
         end = min(end, parse_time(last_count) + timedelta(seconds=grace))
     draft.status["cost"] = charge(ctx, draft, attempt, end)

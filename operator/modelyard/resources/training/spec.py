@@ -66,7 +66,9 @@ class Timeouts(Spec):
         default=None, description="Longest running time, summed over pauses and attempts. Unset: no limit."
     )
     stall_seconds: Seconds | None = Field(
-        default=None, description="Longest time without a finished step. Unset: no limit."
+        default=None,
+        description="Longest time without a finished step, epoch or checkpoint while the pod reports; the attempt is "
+        "then stopped and counts as an error. Seen within two minutes. Unset: no limit.",
     )
 
 

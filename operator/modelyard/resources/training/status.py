@@ -98,6 +98,9 @@ class Progress(Status):
     unit: ShortText | None = Field(default=None, description="Unit of the throughput, such as samples.")
     attempt: Count | None = Field(default=None, description="Attempt that this is about.")
     last_report_time: Time | None = Field(default=None, description="When the trainer last reported.")
+    last_advance_time: Time | None = Field(
+        default=None, description="When it last had finished a step, an epoch or a checkpoint."
+    )
 
 
 class Epoch(Status):
