@@ -101,6 +101,10 @@ test-loader: $(DEV)/bin/python ## The loader against real servers on loopback
 test-agent: $(DEV)/bin/python ## The agent with real child processes
 	@$(PYTEST) tests/agent
 
+.PHONY: test-collector
+test-collector: $(DEV)/bin/python ## The collector's store on SQLite and on a PostgreSQL server that the test starts
+	@$(PYTEST) tests/collector
+
 .PHONY: test-training
 test-training: $(DEV)/bin/python ## The trainer on the CPU: quality, kill and resume, bad input
 	@$(PYTEST) tests/training
@@ -118,7 +122,7 @@ test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run
 	@$(PYTEST) tests/e2e
 
 .PHONY: test
-test: lint test-unit test-localcluster test-loader test-agent test-training test-cluster test-e2e ## Everything
+test: lint test-unit test-localcluster test-loader test-agent test-collector test-training test-cluster test-e2e ## Everything
 
 .PHONY: clean
 clean: ## Remove what the tests and the linters left in the checkout

@@ -72,6 +72,20 @@ class Reads(Section):
     max_per_second: Annotated[float, Field(gt=0)] = 20
 
 
+class CurveStore(Section):
+    """Where the collector keeps the curves of metrics: an SQLite file at `path`, or PostgreSQL.
+
+    `urlFile`: a file, from a mounted Secret, that holds `postgresql://USER:PASSWORD@HOST/DATABASE`. `points`: how many
+    an attempt may have before they are thinned to half. `sweepSeconds`: how often is asked which Trainings still exist.
+    """
+
+    path: Path = Path("/var/lib/modelyard/curves.db")
+    url_file: Path | None = None
+    points: Annotated[int, Field(ge=100, le=100_000)] = 4000
+    retention_days: Annotated[float, Field(gt=0)] = 90
+    sweep_seconds: Seconds = 600
+
+
 class Collector(Section):
     """Where running pods report to. Without `url` nothing is reported.
 
@@ -85,6 +99,8 @@ class Collector(Section):
     ca_secret: str = "modelyard-ca"
     token_file: Path = Path("/var/run/secrets/modelyard/token")
     operator_user: str = ""
+    api_user: str = ""
+    store: CurveStore = CurveStore()
     port: Port = 8443
     metrics_port: Port = 9090
     tls_dir: Path = Path("/etc/modelyard-tls")

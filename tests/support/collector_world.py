@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "modelyard-system"
 ACCOUNT = "modelyard-collector"
 OPERATOR = f"system:serviceaccount:{SYSTEM}:modelyard-operator"
+API = f"system:serviceaccount:{SYSTEM}:modelyard-api"
 NAMESPACE = "team-a"
 _numbers = count(1)
 
@@ -55,6 +56,7 @@ class World:
     logs: list[Path] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     tokens: list[str] = field(default_factory=list)
+    store: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         api = config.new_client_from_config(str(self.plane.kubeconfig))
@@ -122,6 +124,8 @@ class World:
                         "metricsPort": self.metrics_port,
                         "tlsDir": str(self.tls.cert.parent),
                         "operatorUser": OPERATOR,
+                        "apiUser": API,
+                        "store": {"path": str(self.folder / "curves.db"), **self.store},
                     },
                 }
             )
@@ -165,6 +169,11 @@ class World:
                 return Answer(answer.status, json.loads(answer.read()), dict(answer.headers))
         except urllib.error.HTTPError as error:
             return Answer(error.code, json.loads(error.read()), dict(error.headers))
+
+    def series(self, uid: str, query: str = "") -> Answer:
+        """Asks for curves as the status API does."""
+        token = self.token("modelyard.dev/collector", namespace=SYSTEM, account="modelyard-api")
+        return self.ask("GET", f"/v1/series/{uid}?{query}", token)
 
     def status_patches(self, name: str | None = None) -> list[dict[str, Any]]:
         """The audit log's entries of the collector's writes."""

@@ -55,8 +55,13 @@ capabilities: {drop: [ALL]}
     "tlsSecret" (printf "%s-collector-tls" $name)
     "caSecret" (printf "%s-ca" $name)
     "tokenFile" "/var/run/secrets/modelyard/token"
-    "operatorUser" (printf "system:serviceaccount:%s:%s-operator" .Release.Namespace $name))
+    "operatorUser" (printf "system:serviceaccount:%s:%s-operator" .Release.Namespace $name)
+    "apiUser" (printf "system:serviceaccount:%s:%s-api" .Release.Namespace $name)
+    "store" (dict
+      "points" .Values.collector.store.points
+      "retentionDays" .Values.collector.store.retentionDays))
   "lease" (dict "name" (printf "%s-operator" $name))
 -}}
+{{- if .Values.collector.store.postgresql.secretName }}{{ $_ := set $known.collector.store "urlFile" "/etc/modelyard-store/url" }}{{ end -}}
 {{- toYaml (mergeOverwrite $known (deepCopy .Values.settings)) -}}
 {{- end }}

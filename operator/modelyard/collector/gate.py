@@ -1,8 +1,9 @@
 """Whom to believe: a token that is valid for exactly this path, of a pod that really works for what the path names.
 
-A bearer token is reviewed by the API server for the audience that the path gives, then its pod is looked at. Both
-answers are kept for at most a minute under the token's hash, refusals for seconds. A cached grant of an attempt that
-has ended can do no harm: every write tests the Training's uid and current Job again.
+A bearer token is reviewed by the API server for the audience that the path gives, then its pod is looked at. The review
+is kept for at most a minute under the token's hash, refusals for seconds. It says again that the pod is still there, so
+the pod itself is looked at only every half hour. A grant of an attempt that has ended can do no harm: every write tests
+the Training's uid and current Job again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from modelyard.collector.limits import Limits
 from modelyard.collector.problems import (
     NOT_FOUND,
     NOT_READY,
+    NOT_THE_API,
     NOT_THE_OPERATOR,
     OLD_ATTEMPT,
     POD_NOT_ALLOWED,
@@ -37,11 +39,12 @@ from modelyard.resources.meta import (
 )
 
 KEPT_SECONDS = 60.0
+LOOKED_SECONDS = 1800.0
 REFUSED_SECONDS = 3.0
 MOST = 20_000
 _LONGEST_TOKEN = 16 * 1024
 
-OPERATOR_AUDIENCE = f"{GROUP}/collector"
+OUR_AUDIENCE = f"{GROUP}/collector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,34 @@ class Grant:
     training: Obj | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An answer that is kept until `until`. `looked`: when its pod was looked at."""
+
+    until: float
+    looked: float
+    answer: Grant | Problem
+
+
 class Gate:
-    """Decides about requests. `clock` gives monotonic seconds, `reviewed` hears of each review's result."""
+    """Decides about requests. `clock` gives monotonic seconds, `reviewed` hears of each review's result.
+
+    `operator_user` and `api_user`: the accounts of our own processes that may read; empty: nobody.
+    """
 
     def __init__(
-        self, access: Access, operator_user: str, clock: Callable[[], float], reviewed: Callable[[str], None]
+        self,
+        access: Access,
+        operator_user: str,
+        api_user: str,
+        clock: Callable[[], float],
+        reviewed: Callable[[str], None],
     ) -> None:
         self._access = access
-        self._operator_user = operator_user
+        self._users = {"operator": (operator_user, NOT_THE_OPERATOR), "api": (api_user, NOT_THE_API)}
         self._clock = clock
         self._reviewed = reviewed
-        self._cache: OrderedDict[tuple[str, str], tuple[float, Grant | Problem]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], _Found] = OrderedDict()
         self._strangers = Limits(rate=5, burst=50)
 
     async def reporter(self, header: str | None, peer: str, key: Key) -> tuple[Grant, Obj]:
@@ -80,6 +100,10 @@ class Gate:
         """Admits the operator. Raises problems.RefusedError."""
         return await self._admit(header, peer, "collector", Key("", ""), "operator")
 
+    async def api(self, header: str | None, peer: str) -> Grant:
+        """Admits the status API. Raises problems.RefusedError."""
+        return await self._admit(header, peer, "collector", Key("", ""), "api")
+
     def forget(self, key: Key) -> None:
         """The Training has changed: its pods are looked at again."""
         audience = _audience("training", key)
@@ -88,35 +112,38 @@ class Gate:
 
     async def _admit(self, header: str | None, peer: str, kind: str, key: Key, use: str) -> Grant:
         token = _bearer(header)
-        audience = OPERATOR_AUDIENCE if use == "operator" else _audience(kind, key)
+        audience = OUR_AUDIENCE if use in self._users else _audience(kind, key)
         entry = (hashlib.sha256(token.encode()).hexdigest(), f"{audience} {use}")
         now = self._clock()
         known = self._cache.get(entry)
-        if known and known[0] > now:
-            return _open(known[1])
+        if known and known.until > now:
+            return _open(known.answer)
         if self._strangers.exhausted(peer, now):
             raise RefusedError(TOO_MANY, retry_after=5)
+        grant = known.answer if known and now - known.looked < LOOKED_SECONDS else None
         try:
-            found = await self._look(token, audience, kind, key, use)
+            identity = await self._access.review(token, audience)
+            renewed = isinstance(grant, Grant) and identity is not None and identity.pod_uid == grant.pod_uid
+            found = grant if renewed and grant else await self._look(identity, kind, key, use)
         except UnavailableError:
             self._reviewed("unavailable")
             raise RefusedError(NOT_READY, retry_after=2) from None
         self._reviewed("admitted" if isinstance(found, Grant) else found.code)
         if isinstance(found, Problem):
             self._strangers.allow(peer, now)
-        self._cache[entry] = (now + (KEPT_SECONDS if isinstance(found, Grant) else REFUSED_SECONDS), found)
+        kept = KEPT_SECONDS if isinstance(found, Grant) else REFUSED_SECONDS
+        self._cache[entry] = _Found(now + kept, known.looked if known and renewed else now, found)
         self._cache.move_to_end(entry)
         if len(self._cache) > MOST:
             self._cache.popitem(last=False)
         return _open(found)
 
-    async def _look(self, token: str, audience: str, kind: str, key: Key, use: str) -> Grant | Problem:
-        identity = await self._access.review(token, audience)
+    async def _look(self, identity: Identity | None, kind: str, key: Key, use: str) -> Grant | Problem:
         if identity is None:
             return UNAUTHENTICATED
-        if use == "operator":
-            known = self._operator_user and identity.username == self._operator_user
-            return Grant(identity.pod, identity.pod_uid) if known else NOT_THE_OPERATOR
+        if use in self._users:
+            user, refusal = self._users[use]
+            return Grant(identity.pod, identity.pod_uid) if user and identity.username == user else refusal
         pod = await self._pod(identity, key)
         if pod is None:
             return POD_NOT_ALLOWED

@@ -45,3 +45,13 @@ class Metrics:
         )
         self.runs = Gauge("modelyard_collector_runs", "Trainings that are followed.", registry=self.registry)
         self.downloads = Gauge("modelyard_collector_downloads", "Downloads that are followed.", registry=self.registry)
+        self.points = Counter(
+            "modelyard_collector_points_total",
+            "Points of curves by what became of them.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.points_waiting = Gauge(
+            "modelyard_collector_points_waiting", "Points that are not in the store yet.", registry=self.registry
+        )
+        self.store_up = Gauge("modelyard_collector_store_up", "Whether the store is open.", registry=self.registry)

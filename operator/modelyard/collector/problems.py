@@ -24,7 +24,9 @@ class Problem:
 UNAUTHENTICATED: Final = Problem(401, "Unauthenticated", "Send the projected token of this pod as a bearer token.")
 POD_NOT_ALLOWED: Final = Problem(403, "PodNotAllowed", "The token's pod does not belong to what the path names.")
 NOT_THE_OPERATOR: Final = Problem(403, "NotTheOperator", "Only the operator may read this.")
+NOT_THE_API: Final = Problem(403, "NotTheStatusApi", "Only the status API may read this.")
 NOT_FOUND: Final = Problem(404, "NotFound", "There is nothing here.")
+BAD_QUERY: Final = Problem(400, "BadQuery", "The query is not what is documented for this path.")
 METHOD: Final = Problem(405, "MethodNotAllowed", "This path does not take this method.")
 TIMEOUT: Final = Problem(408, "Timeout", "The body took too long.")
 OLD_ATTEMPT: Final = Problem(409, "OldAttempt", "The reports are of an attempt that is over.")
@@ -33,6 +35,7 @@ TOO_LARGE: Final = Problem(413, "TooLarge", "The body is larger than what is acc
 BAD_BODY: Final = Problem(422, "BadBody", "The body is not the JSON that is documented for this path.")
 TOO_MANY: Final = Problem(429, "TooManyRequests", "Wait before the next request.")
 UNEXPECTED: Final = Problem(500, "Unexpected", "The collector failed; its log has the kind of failure.")
+NO_STORE: Final = Problem(503, "StoreUnavailable", "The store of curves cannot be read now; ask again later.")
 NOT_READY: Final = Problem(503, "ApiServerUnavailable", "The API server could not be asked; send this again later.")
 
 

@@ -92,11 +92,13 @@ class Run:
         self.urgent = self.urgent or first or ends
         return len(fresh)
 
+    def differs(self) -> bool:
+        """Whether the status is not what is wanted."""
+        return bool(self._changed())
+
     def patch(self) -> list[dict[str, Any]]:
         """The operations that make the status what is wanted; empty if it is already."""
-        changed = [name for name in _FIELDS if _told(self.wanted[name]) != _told(self.written[name])]
-        if not changed and self._is_old():
-            changed = ["progress"]
+        changed = self._changed()
         if not changed:
             return []
         operations: list[dict[str, Any]] = [
@@ -115,6 +117,10 @@ class Run:
                 operations.insert(0, version)
                 operations.append({"op": "add", "path": "/status/checkpoint", "value": {"lastReported": value}})
         return operations
+
+    def _changed(self) -> list[str]:
+        changed = [name for name in _FIELDS if _told(self.wanted[name]) != _told(self.written[name])]
+        return ["progress"] if not changed and self._is_old() else changed
 
     def _is_old(self) -> bool:
         """Whether the status says for so long already what has not changed since that it must be told anew."""

@@ -14,12 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from modelyard.cluster.logs import where
 from modelyard.collector import problems
+from modelyard.collector.curves import Curves, StoreAwayError
 from modelyard.collector.downloads import Downloads
 from modelyard.collector.gate import Gate, Grant
 from modelyard.collector.limits import Limits
 from modelyard.collector.metrics import Metrics
+from modelyard.collector.points import of_batch
 from modelyard.collector.problems import RefusedError
-from modelyard.collector.wire import Batch, Download
+from modelyard.collector.series import Asked, shaped
+from modelyard.collector.wire import Batch, Download, SeriesQuery
 from modelyard.collector.writer import Writer
 from modelyard.plan import Key, Obj
 
@@ -38,21 +41,23 @@ _NAME = "{name:[a-z0-9.-]{1,253}}"
 class Server:
     """The handlers and what they share."""
 
-    def __init__(self, gate: Gate, writer: Writer, downloads: Downloads, metrics: Metrics) -> None:
+    def __init__(self, gate: Gate, writer: Writer, curves: Curves, downloads: Downloads, metrics: Metrics) -> None:
         self._gate = gate
         self._writer = writer
+        self._curves = curves
         self._downloads = downloads
         self._metrics = metrics
         self._limits = Limits(rate=4, burst=20)
 
     def application(self) -> web.Application:
-        """The application that pods and the operator talk to."""
+        """The application that pods, the operator and the status API talk to."""
         app = web.Application(middlewares=[self._guard], client_max_size=REPORTS_BYTES)
         base = f"/v1/namespaces/{_NAMESPACE}"
         app.router.add_post(f"{base}/trainings/{_NAME}/reports", self.reports, name="reports")
         app.router.add_post(f"{base}/trainings/{_NAME}/downloads", self.training_download, name="training-downloads")
         app.router.add_post(f"{base}/models/{_NAME}/downloads", self.model_download, name="model-downloads")
         app.router.add_get("/v1/downloads", self.list_downloads, name="downloads")
+        app.router.add_get("/v1/series/{uid:[A-Za-z0-9-]{1,64}}", self.series, name="series")
         return app
 
     async def reports(self, request: web.Request) -> web.Response:
@@ -71,6 +76,7 @@ class Server:
                 raise RefusedError(problems.OLD_ATTEMPT)
             raise RefusedError(problems.NOT_READY, retry_after=1)
         self._writer.take(key, run, grant.pod_uid, batch)
+        await self._curves.take(of_batch(key, batch))
         return web.json_response({"accepted": len(batch.reports)})
 
     async def _reporter(self, request: web.Request, key: Key) -> tuple[Grant, Obj]:
@@ -104,6 +110,17 @@ class Server:
         """Tells the operator how far the downloads are."""
         await self._gate.operator(request.headers.get(hdrs.AUTHORIZATION), _peer(request))
         return web.json_response({"downloads": self._downloads.rows(datetime.now(UTC))})
+
+    async def series(self, request: web.Request) -> web.Response:
+        """Gives the status API the curves of one Training, which it has authorised its caller to see."""
+        await self._gate.api(request.headers.get(hdrs.AUTHORIZATION), _peer(request))
+        asked = _asked(request)
+        steps = (asked.first_step, asked.last_step)
+        try:
+            points = await self._curves.read(request.match_info["uid"], asked.attempt, steps)
+        except StoreAwayError:
+            raise RefusedError(problems.NO_STORE, retry_after=5) from None
+        return web.json_response(await asyncio.to_thread(shaped, points, asked))
 
     def _limit(self, pod_uid: str) -> None:
         if not self._limits.allow(pod_uid, asyncio.get_running_loop().time()):
@@ -156,6 +173,23 @@ def health(metrics: Metrics, ready: Callable[[], bool]) -> web.Application:
 
 def _key(request: web.Request) -> Key:
     return Key(request.match_info["namespace"], request.match_info["name"])
+
+
+def _asked(request: web.Request) -> Asked:
+    query = {name: request.query[name] for name in request.query if name != "metric"}
+    try:
+        found = SeriesQuery.model_validate({**query, "metrics": request.query.getall("metric", [])})
+    except ValidationError:
+        raise RefusedError(problems.BAD_QUERY) from None
+    return Asked(
+        attempt=found.attempt,
+        metrics=frozenset(found.metrics),
+        first_step=found.from_step,
+        last_step=found.to_step,
+        since=found.since.timestamp() if found.since else None,
+        until=found.until.timestamp() if found.until else None,
+        most=found.max_points,
+    )
 
 
 def _peer(request: web.Request) -> str:

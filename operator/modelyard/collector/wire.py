@@ -12,6 +12,9 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+POINTS = 500
+POINTS_MAX = 5000
+
 _Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e18, le=1e18)]
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Amount = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
@@ -76,6 +79,18 @@ class Batch(_Body):
     uid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     attempt: Annotated[int, Field(ge=0, lt=2**31)]
     reports: Annotated[list[Report], Field(min_length=1, max_length=MAX_REPORTS)]
+
+
+class SeriesQuery(_Body):
+    """`GET /v1/series/{uid}`: which part of a run, and how many points of each metric at most."""
+
+    attempt: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    metrics: Annotated[list[_Name], Field(max_length=64)] = []
+    from_step: _Count | None = None
+    to_step: _Count | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    max_points: Annotated[int, Field(ge=1, le=POINTS_MAX)] = POINTS
 
 
 class Download(_Body):

@@ -55,7 +55,7 @@ class Writer:
         fresh = run.take(pod_uid, batch, datetime.now(UTC))
         self._metrics.reports.labels("new").inc(fresh)
         self._metrics.reports.labels("known").inc(len(batch.reports) - fresh)
-        if fresh and run.patch():
+        if fresh and run.differs():
             self._schedule.mark(key, now, run.urgent)
             self._wake.set()
         return fresh
@@ -103,7 +103,7 @@ class Writer:
         except PatchRefusedError:
             result = await self._refused(key, run)
         self._metrics.writes.labels(result).inc()
-        if self._runs.get(key) is run and run.patch():
+        if self._runs.get(key) is run and run.differs():
             self._schedule.mark(key, asyncio.get_running_loop().time(), run.urgent)
 
     async def _refused(self, key: Key, run: Run) -> str:
@@ -122,6 +122,7 @@ class Writer:
     def _let_go(self, now: float) -> None:
         for key in [key for key, heard in self._heard.items() if now - heard > IDLE_SECONDS]:
             self._drop(key)
+            self._changed(key)  # begins anew from what the API server has then
         self._metrics.waiting.set(len(self._schedule))
         self._metrics.runs.set(len(self._runs))
 

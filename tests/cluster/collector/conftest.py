@@ -26,8 +26,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for namespace in (SYSTEM, NAMESPACE, "team-b"):
             world.kubectl("create", "namespace", namespace)
             until("the account", partial(_has_account, world, namespace))
-        world.kubectl("-n", SYSTEM, "create", "serviceaccount", "modelyard-operator")
-        world.kubectl("-n", SYSTEM, "create", "serviceaccount", ACCOUNT)
+        for account in ("modelyard-operator", "modelyard-api", ACCOUNT):
+            world.kubectl("-n", SYSTEM, "create", "serviceaccount", account)
         chart = [str(tool("helm")), "template", "modelyard", str(ROOT / "charts/modelyard"), "-n", SYSTEM]
         rights = subprocess.run(
             [*chart, "--show-only", "templates/rbac-collector.yaml"], check=True, capture_output=True, text=True
