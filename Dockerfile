@@ -26,6 +26,8 @@ FROM ${DEPENDENCIES}
 ENV PATH=/opt/modelyard/bin:$PATH PYTHONPATH=/opt/modelyard/app PYTHONUNBUFFERED=1 HOME=/tmp USER=modelyard
 RUN printf '#!/opt/modelyard/bin/python\nimport sys\nfrom modelyard.cli import main\nsys.exit(main())\n' \
     > /opt/modelyard/bin/modelyard && chmod 755 /opt/modelyard/bin/modelyard
+# ssh refuses to run as a user without a name: this one is the default of podSecurity.runAsUser.
+RUN printf 'modelyard:x:1000:1000::/tmp:/usr/sbin/nologin\n' >> /etc/passwd
 COPY operator/modelyard /opt/modelyard/app/modelyard
 COPY training/modelyard_training/__init__.py /opt/modelyard/app/modelyard_training/__init__.py
 COPY training/modelyard_training/params /opt/modelyard/app/modelyard_training/params

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.tls_sink import Certificates
+
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("operator", "training", "hack", "tests"))
 TOKEN = "hf_canary_7f3a9c51"
@@ -25,11 +28,12 @@ TOKEN = "hf_canary_7f3a9c51"
 class Server:
     """A server process of `hub` with its control door open."""
 
-    def __init__(self, module: str, *args: str | Path, **environment: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+    def __init__(self, module: str, *args: str | Path, tls: Certificates | None = None, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._tls = ssl.create_default_context(cadata=tls.ca_pem) if tls else None
+        if tls:
+            args = (*args, "--cert", tls.cert, "--key", tls.key)
         command = [sys.executable, "-m", module, "--port", str(self.port), "--control", *map(str, args)]
         self._process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": PATHS, **environment})
         until(lambda: self._process.poll() is not None or self._answers(), "the server's first answer")
@@ -38,11 +42,11 @@ class Server:
         """Puts these faults in force and starts the counts anew."""
         body = json.dumps(rules).encode()
         request = urllib.request.Request(f"{self.url}/_control", body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request).close()
+        urllib.request.urlopen(request, context=self._tls).close()
 
     def counts(self) -> dict[str, dict[str, Any]]:
         """By path: requests by method, bytes, ranges, credentials."""
-        with urllib.request.urlopen(f"{self.url}/_control") as answer:
+        with urllib.request.urlopen(f"{self.url}/_control", context=self._tls) as answer:
             counts: dict[str, dict[str, Any]] = json.load(answer)
         return counts
 
@@ -56,7 +60,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            urllib.request.urlopen(f"{self.url}/_control").close()
+            urllib.request.urlopen(f"{self.url}/_control", context=self._tls).close()
         except urllib.error.HTTPError:
             return True
         except OSError:
@@ -146,6 +150,14 @@ class Loader:
                 except FileNotFoundError:
                     continue
         return total
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -62,8 +62,8 @@ class Source(Protocol):
         """The resolved revision when the request itself names it, so that no question to the server is needed."""
         ...
 
-    def snapshot(self) -> Snapshot:
-        """Resolves the revision and lists the wanted files.
+    def snapshot(self, held: str | None = None) -> Snapshot:
+        """Resolves the revision and lists the wanted files; need not list them when the revision is `held`.
 
         Raises:
             LoadError: Unauthorized, Forbidden, NotFound, NoMatch, BadInput, or a retryable reason.

@@ -22,6 +22,17 @@ class Credentials:
         Raises:
             LoadError: BadInput when the file can't be read or holds control characters.
         """
+        text = self.lines(key) or ""
+        if any(ord(character) < 32 or ord(character) == 127 for character in text):
+            raise bad_input(f"The Secret's key {key} has a line break or control character inside.")
+        return text or None
+
+    def lines(self, key: str) -> str | None:
+        """A value that may have several lines, such as a private key, without surrounding white space.
+
+        Raises:
+            LoadError: BadInput when the file can't be read as text.
+        """
         try:
             value = (self._folder / key).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -29,9 +40,6 @@ class Credentials:
         except OSError:
             raise bad_input(f"The Secret's key {key} can't be read by this container's user.") from None
         try:
-            text = value.decode("utf-8").strip()
+            return value.decode("utf-8").replace("\r\n", "\n").strip() or None
         except UnicodeDecodeError:
             raise bad_input(f"The Secret's key {key} is not text.") from None
-        if any(ord(character) < 32 or ord(character) == 127 for character in text):
-            raise bad_input(f"The Secret's key {key} has a line break or control character inside.")
-        return text or None

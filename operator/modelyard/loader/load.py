@@ -47,7 +47,8 @@ def load(request: Request, progress: Progress) -> Outcome:
             there = None
         if there is not None and source.pinned() == there.revision:
             return _already(there, state, progress)
-        snapshot = Patience(request.patience).keep(source.snapshot)
+        held = None if there is None else there.revision
+        snapshot = Patience(request.patience).keep(lambda: source.snapshot(held))
         if there is not None and snapshot.revision == there.revision:
             return _already(there, state, progress)
         say(f"{snapshot.origin} is at revision {snapshot.revision}: {told(len(snapshot.files))}.")

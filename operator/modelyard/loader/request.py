@@ -44,6 +44,16 @@ class Request:
         told = json.dumps([self.type, self.uri, sorted(self.options.items())], ensure_ascii=True)
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    @property
+    def staging(self) -> Path:
+        """The folder in the volume that this download grows in, and an interrupted one of the same request grew in."""
+        return self.root / STATE_FOLDER / f"staging-{self.key}"
+
+    @property
+    def work(self) -> Path:
+        """Where a source may keep what it needs until the download is done; it goes with the staging folder."""
+        return self.staging / "work"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -115,6 +115,23 @@ class HttpBody:
             raise unreachable(error, self.url) from None
 
 
+def small(response: httpx2.Response, most: int) -> bytes:
+    """A whole answer that must not be larger than `most` bytes.
+
+    Raises:
+        LoadError: BadInput when it is; Unreachable when the connection breaks.
+    """
+    found = bytearray()
+    try:
+        for chunk in response.iter_raw():
+            found += chunk
+            if len(found) > most:
+                raise LoadError("BadInput", f"{shown(str(response.url))} answers with more than {most} bytes.")
+    except httpx2.TransportError as error:
+        raise unreachable(error, str(response.url)) from None
+    return bytes(found)
+
+
 class Transport:
     """One pool of connections, shared by the worker threads."""
 
@@ -127,14 +144,26 @@ class Transport:
         self._client = httpx2.Client(timeout=TIMEOUT, limits=limits, follow_redirects=False)
 
     @contextlib.contextmanager
-    def send(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Iterator[httpx2.Response]:
-        """An answer with its body unread, after redirects.
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        secret: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> Iterator[httpx2.Response]:
+        """An answer with its body unread, after redirects. `secret` are headers that only this URL's origin ever gets.
 
         Raises:
             LoadError: for what is not 200 or 206, and when the server can't be reached.
         """
+        first = origin(url)
         for _ in range(_MAX_REDIRECTS):
-            response = self._send(method, url, headers or {})
+            credentials = self._credentials if origin(url) == self._trusted else {}
+            if secret and origin(url) == first:
+                credentials = {**credentials, **secret}
+            response = self._send(method, url, {**(headers or {}), **credentials}, content)
             with contextlib.closing(response):
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     url = self._follow(url, response.headers["location"])
@@ -146,11 +175,12 @@ class Transport:
                 return
         raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> httpx2.Response:
-        credentials = self._credentials if origin(url) == self._trusted else {}
-        sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers, **credentials}
+    def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> httpx2.Response:
+        sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
-            return self._client.send(self._client.build_request(method, url, headers=sent), stream=True)
+            return self._client.send(
+                self._client.build_request(method, url, headers=sent, content=content), stream=True
+            )
         except httpx2.TransportError as error:
             raise unreachable(error, url) from None
         except (httpx2.InvalidURL, UnicodeError):
@@ -166,7 +196,13 @@ class Transport:
 
     @contextlib.contextmanager
     def get(
-        self, url: str, offset: int, length: int | None, size: int | None, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        offset: int,
+        length: int | None,
+        size: int | None,
+        headers: Mapping[str, str] | None = None,
+        secret: Mapping[str, str] | None = None,
     ) -> Iterator[HttpBody]:
         """A file's bytes from `offset`, at most `length` of them. `size` is the whole file's, where it is known.
 
@@ -178,7 +214,7 @@ class Transport:
         asked = dict(headers or {})
         if offset or length is not None:
             asked["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        with self.send("GET", url, asked) as response:
+        with self.send("GET", url, asked, secret=secret) as response:
             total: int | None = None
             start = 0
             if response.status_code == 206:

@@ -140,18 +140,23 @@ SOURCES: Final[Mapping[str, SourceType]] = {
         filters=True,
     ),
     "GIT": SourceType(
-        "URL of a repository",
+        "URL of a repository: `https://…`, `ssh://…` or `user@host:path`",
         {
             "depth": ConfigKey(
-                "commits of history. Unset: 1", _matches(r"[1-9][0-9]{0,6}", "must be a number above 0"), option=True
+                "commits of history that are asked for. Unset: 1, and all where only so a pinned commit is found",
+                _matches(r"[1-9][0-9]{0,6}", "must be a number above 0"),
+                option=True,
             ),
             "submodules": ConfigKey(
                 "`true` fetches submodules too. Unset: they are left out", _one_of("true"), option=True
             ),
+            "include": _INCLUDE,
+            "exclude": _EXCLUDE,
         },
         secrets=(("token",), _USER, ("ssh-privatekey",)),
-        optional_secrets=("ssh-privatekey-passphrase",),
+        optional_secrets=("ssh-privatekey-passphrase", "known_hosts"),
         revisions=True,
+        filters=True,
     ),
     "PVC": SourceType(
         "a folder in the volume; `/` is the whole volume",
@@ -322,11 +327,21 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
                 return _url("http", "https")(repo)
             return None if "url" in config else "is a path, but the source has no config.url"
         case "GIT":
-            return None if "://" in repo or re.match(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:", repo) else "is not a URL"
+            return _git_url(repo)
         case "S3" | "CONDA":
             return None if repo.strip("/") else "is empty"
         case _:
             return None
+
+
+def _git_url(repo: str) -> str | None:
+    if "://" not in repo:
+        scp = re.fullmatch(r"[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^:]+", repo)
+        return None if scp else "is not a URL"
+    host = repo.partition("://")[2].partition("/")[0]
+    if repo.startswith("ssh://") and ":" not in host.rpartition("@")[0]:
+        repo = repo.replace(f"{host.rpartition('@')[0]}@", "", 1)  # the user that logs in is no secret
+    return _url("http", "https", "ssh")(repo)
 
 
 def _revision_option(type: str, revision: str) -> str:

@@ -25,7 +25,7 @@ class Gap:
     only: tuple[str | int | bool, ...] = ()
 
 
-MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "PVC")),)
+MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "GIT", "PVC")),)
 
 MODEL_GAPS: Final[tuple[Gap, ...]] = (Gap("versions[].share.enabled", only=(False,)),)
 

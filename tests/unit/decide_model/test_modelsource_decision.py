@@ -44,7 +44,7 @@ WRONG = {
         make_source(type="KAGGLE"),
         "NotSupported",
         'spec.type: "KAGGLE" is not supported yet by this version of Modelyard; '
-        'supported: "HUGGING_FACE", "S3", "HTTP", "PVC".',
+        'supported: "HUGGING_FACE", "S3", "HTTP", "GIT", "PVC".',
     ),
     "no Secret": (
         make_source(secret="token"),

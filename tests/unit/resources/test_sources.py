@@ -116,7 +116,28 @@ def test_contents() -> None:
     assert content("NFS", {"server": "nas", "path": "/export"}, "m").uri == "nfs://nas//export/m"
     assert content("GIT", {}, "https://git/x", revision="main").options == (("branch", "main"),)
     assert content("GIT", {}, "https://git/x", revision="a" * 40).options == (("commit", "a" * 40),)
+    assert dict(content("GIT", {"include": "*.json"}, "https://git/x").options) == {"include": "*.json"}
     assert pvc_path("") == pvc_path("/") == pvc_path(".") == ""
+
+
+@pytest.mark.parametrize(
+    ("repo", "right"),
+    [
+        ("https://git.example/a.git", True),
+        ("ssh://git@git.example:2222/a.git", True),
+        ("git@git.example:a/b.git", True),
+        ("https://me:hunter2@git.example/a", False),
+        ("ssh://me:hunter2@git.example/a", False),
+        ("file:///etc", False),
+        ("git://git.example/a", False),
+        ("-o@git.example:a", False),
+        ("a/b", False),
+    ],
+)
+def test_addresses_of_repositories(repo: str, right: bool) -> None:
+    problems = check_content("GIT", {}, repo, at="spec.versions[0]")
+    assert (problems == []) == right
+    assert "hunter2" not in str(problems)
 
 
 def test_a_version_overrides_the_patterns_of_its_source() -> None:

@@ -29,5 +29,9 @@ def make(request: Request, credentials: Credentials) -> Source:
         from modelyard.loader.sources.s3 import S3
 
         return S3(request, credentials)
-    types = ", ".join(sorted({"HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
+    if request.type == "GIT":
+        from modelyard.loader.sources.git import Git
+
+        return Git(request, credentials)
+    types = ", ".join(sorted({"GIT", "HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
     raise bad_input(f"Type {request.type[:40]!r} can't be loaded. Known types: {types}.")

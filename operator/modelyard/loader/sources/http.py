@@ -57,7 +57,7 @@ class Http:
         """None: a URL's content may change at any time, unless its hash is given."""
         return f"sha256:{self._sha256}" if self._sha256 else None
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, held: str | None = None) -> Snapshot:
         """Looks at the URL and, for a directory, at everything below it."""
         probe, final = self._probe(RemoteFile("", self._url, None, None))
         if not urlsplit(final).path.endswith("/"):

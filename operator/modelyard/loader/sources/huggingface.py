@@ -61,7 +61,7 @@ class HuggingFace:
         """The commit, when the request names one in full."""
         return self._revision if _COMMIT.fullmatch(self._revision) else None
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, held: str | None = None) -> Snapshot:
         """Resolves the revision to its commit and lists that commit's files."""
         from huggingface_hub import RepoFile
         from huggingface_hub.errors import HfHubHTTPError

@@ -92,7 +92,7 @@ class S3:
         """None: a bucket's content may change at any time."""
         return None
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, held: str | None = None) -> Snapshot:
         """Lists the folder and asks for each wanted object's checksums."""
         below = f"{self._folder}/" if self._folder else ""
         found = [item for item in self._list(below) if not (item.object_name or "/").endswith("/")]
