@@ -18,6 +18,7 @@ from modelyard.collector.wire import POINTS
 
 METRICS_MAX: Final = 128
 EPOCHS_MAX: Final = 5000
+VALUES_MAX: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,11 @@ def shaped(points: Sequence[Point], asked: Asked) -> dict[str, Any]:
             if not asked.metrics or name in asked.metrics:
                 values[name].append((point, value))
     names = sorted(values)[:METRICS_MAX]
+    most = min(asked.most, VALUES_MAX // max(1, len(names)))
     return {
         "attempts": sorted({point.attempt for point in points}),
         "series": {
-            name: [_value(p, v) for p, v in thinned(values[name], asked.most, lambda e: e[0].place, lambda e: e[1])]
+            name: [_value(p, v) for p, v in thinned(values[name], most, lambda e: e[0].place, lambda e: e[1])]
             for name in names
         },
         "epochs": _epochs(chosen, asked.metrics),

@@ -17,6 +17,7 @@ from modelyard.kubectl.login import Login
 from modelyard.kubectl.source import Json, MissingError, Scope, SourceError
 from modelyard.plan import Kind, Obj
 from modelyard.resources import meta
+from modelyard.resources.meta import TRAINING
 from modelyard.statusapi import troubles
 from modelyard.statusapi.access import Seen
 from modelyard.statusapi.changelog import ChangeLog
@@ -72,6 +73,14 @@ class Direct:
                 rows.observe(Change(shown.kind, None, obj))
                 outputs[obj["metadata"]["uid"]] = ((obj.get("status") or {}).get("output") or {}).get("bytes") or 0
         return _plain(statistics(rows, {shown.kind: Seen(True) for shown in ROOTS}, outputs))
+
+    def series(self, namespace: str, training: str) -> dict[str, list[Json]]:
+        """The epochs that the object remembers: the collector answers the status API alone."""
+        found: dict[str, list[Json]] = {}
+        for row in (self._get(TRAINING, namespace, training).get("status") or {}).get("epochs") or ():
+            for name, value in (row.get("metrics") or {}).items():
+                found.setdefault(name, []).append({"value": value, "step": row.get("step")})
+        return found
 
     def follow(self, plural: str, scope: Scope, name: str = "") -> Iterator[list[Json]]:
         """By asking every two seconds."""

@@ -15,18 +15,17 @@ _PREFERRED: Final = ("loss", "train_loss", "eval_loss", "accuracy")
 
 
 class Curves:
-    """Values of metrics by step, from the object's epochs and from what is seen while it is watched."""
+    """Values of metrics by step, from what was reported before and what is seen while it is watched."""
 
     def __init__(self) -> None:
         self._values: dict[str, dict[int, float]] = {}
 
-    def take_epochs(self, epochs: Sequence[Json]) -> None:
-        """What the object remembers."""
-        for row in epochs:
-            step = row.get("step")
-            for name, value in (row.get("metrics") or {}).items():
-                if step is not None:
-                    self._values.setdefault(name, {})[step] = value
+    def take_series(self, series: Mapping[str, Sequence[Json]]) -> None:
+        """What was reported before."""
+        for name, points in series.items():
+            for point in points:
+                if point.get("step") is not None:
+                    self._values.setdefault(name, {})[point["step"]] = point["value"]
 
     def take(self, row: Json) -> None:
         """A report."""

@@ -105,10 +105,9 @@ def _watch(arguments: argparse.Namespace, source: Source, scope: Scope, home: st
     curves = Curves()
     if plural == "trainings" and name:
         try:
-            detail = source.detail(plural, scope.namespace or home, name)
+            curves.take_series(source.series(scope.namespace or home, name))
         except MissingError:
             raise MissingError(f"There is no training {name} in namespace {scope.namespace or home}.") from None
-        curves.take_epochs((detail.get("status") or {}).get("epochs") or ())
     for rows in source.follow(plural, scope, name):
         if arguments.output == "json":
             print(_dump({"items": rows}), flush=True)

@@ -63,6 +63,12 @@ class Remote:
         found: list[str] = self._json(f"{_path('trainings', namespace, training)}/logs", {"lines": lines})["lines"]
         return found
 
+    def series(self, namespace: str, training: str) -> dict[str, list[Json]]:
+        """Curves of a training, from the collector's store."""
+        found = self._json(f"{_path('trainings', namespace, training)}/metrics")
+        curves: dict[str, list[Json]] = {**found.get("epochs", {}), **found.get("series", {})}
+        return curves
+
     def follow(self, plural: str, scope: Scope, name: str = "") -> Iterator[list[Json]]:
         """By the stream; connects again, with the last id, when it breaks."""
         rows: dict[tuple[str, str], Json] = {}

@@ -50,6 +50,10 @@ class Source(Protocol):
         """Totals. Raises SourceError."""
         ...
 
+    def series(self, namespace: str, training: str) -> dict[str, list[Json]]:
+        """What is known of a training's metrics so far: points with `value`, and `step` where it is known."""
+        ...
+
     def follow(self, plural: str, scope: Scope, name: str = "") -> Iterator[list[Json]]:
         """All rows each time that one of them changes, for ever. Raises SourceError."""
         ...

@@ -40,6 +40,7 @@ from modelyard.statusapi.access import Access, Rights, Unguarded
 from modelyard.statusapi.app import guarded
 from modelyard.statusapi.auth import Tokens
 from modelyard.statusapi.changelog import ChangeLog
+from modelyard.statusapi.curves import CurveSource
 from modelyard.statusapi.followers import Followers
 from modelyard.statusapi.freshness import Freshness
 from modelyard.statusapi.kinds import ALL, DATASETS, Shown
@@ -47,7 +48,6 @@ from modelyard.statusapi.limits import Slots
 from modelyard.statusapi.metrics import Metrics
 from modelyard.statusapi.probes import serve_probes
 from modelyard.statusapi.rows import Rows
-from modelyard.statusapi.series import Series
 from modelyard.statusapi.service import Service
 
 logger = logging.getLogger(__name__)
@@ -122,6 +122,7 @@ class Process:
             self.service.freshness.synced = False
             server.should_exit = True
             await self._stop()
+            await self.service.curves.close()
             await probes.cleanup()
 
     async def _fill(self, stop: asyncio.Event) -> None:
@@ -156,7 +157,6 @@ class Process:
 
     def _observe(self, change: Change) -> None:
         self.service.rows.observe(change)
-        self.service.series.observe(change)
         self.service.followers.touch()
 
     def _uids(self) -> set[str]:
@@ -212,7 +212,7 @@ def service_of(settings: Settings, client: Client, metrics: Metrics, kinds: tupl
         client=client,
         store=Store(),
         rows=rows,
-        series=Series(),
+        curves=CurveSource(settings.collector),
         followers=Followers(rows.log, api.stream_window_seconds, _PULSE_SECONDS),
         rights=rights,
         tokens=tokens,

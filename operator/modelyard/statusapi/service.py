@@ -13,13 +13,13 @@ from modelyard.settings import Api
 from modelyard.statusapi import access, problems
 from modelyard.statusapi.access import Question, Rights, Seen
 from modelyard.statusapi.auth import Caller, Tokens
+from modelyard.statusapi.curves import CurveSource
 from modelyard.statusapi.followers import Followers
 from modelyard.statusapi.freshness import Freshness
 from modelyard.statusapi.kinds import Shown
 from modelyard.statusapi.limits import Slots
 from modelyard.statusapi.metrics import Metrics
 from modelyard.statusapi.rows import Rows
-from modelyard.statusapi.series import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Service:
     client: Client
     store: Store
     rows: Rows
-    series: Series
+    curves: CurveSource
     followers: Followers
     rights: Rights
     tokens: Tokens | None

@@ -23,7 +23,6 @@ from modelyard.statusapi.kinds import ALL, BY_KIND
 from modelyard.statusapi.rows import Rows
 from modelyard.statusapi.schemas.answers import SecretCheckRequest
 from modelyard.statusapi.secretcheck import check
-from modelyard.statusapi.series import POINTS, Series
 from modelyard.statusapi.statistics import statistics
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -174,22 +173,6 @@ def test_a_dry_run_of_a_secret_names_keys_and_what_was_found() -> None:
     assert check(ask(), [seen, obj("other", spec={**spec, "secretRef": "t"})]).valid
     assert check(ask(config={"nonsense": SECRET}), [seen]).valid is False
     assert SECRET not in check(ask(config={"nonsense": SECRET}), [seen]).model_dump_json()
-
-
-def test_series_are_thinned_and_forgotten() -> None:
-    series = Series()
-    old = None
-    for step in range(3 * POINTS):
-        new = obj(status={"progress": {"step": step}, "metrics": {"loss": 1.0}})
-        series.observe(Change(TRAINING, old, new))
-        series.observe(Change(TRAINING, new, new))
-        old = new
-    steps = [sample[0] for sample in series.of("a/one")]
-    assert len(steps) <= POINTS
-    assert steps == sorted(set(steps), key=lambda step: step or 0)
-    assert (steps[0], steps[-1]) == (0, max(s or 0 for s in steps))
-    series.observe(Change(TRAINING, old, None))
-    assert series.of("a/one") == ()
 
 
 def test_curves_and_words_for_people() -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from modelyard.plan import Obj
@@ -16,7 +17,17 @@ from modelyard.statusapi.events import events_of
 from modelyard.statusapi.kinds import BY_PLURAL, PODS, TRAININGS
 from modelyard.statusapi.logs import tail
 from modelyard.statusapi.routes.common import Asking, Name, Namespace, Shared, answer
-from modelyard.statusapi.schemas.answers import Attempt, Attempts, EpochRow, Epochs, Events, LogTail, Point, SeriesList
+from modelyard.statusapi.schemas.answers import (
+    Attempt,
+    Attempts,
+    CurveEpoch,
+    EpochRow,
+    Epochs,
+    Events,
+    LogTail,
+    Point,
+    SeriesList,
+)
 from modelyard.statusapi.schemas.base import pick
 
 router = APIRouter()
@@ -31,20 +42,52 @@ _Plural = Literal["models", "modelsources", "trainings", "pods", "datasets"]
     response_model=SeriesList,
     responses=problems.documented(404),
 )
-async def metrics(request: Request, service: Shared, caller: Asking, namespace: Namespace, name: Name) -> Response:
+async def metrics(
+    request: Request,
+    service: Shared,
+    caller: Asking,
+    namespace: Namespace,
+    name: Name,
+    metric: Annotated[
+        list[Annotated[str, Query(min_length=1, max_length=64)]], Query(max_length=64, description="Only these.")
+    ] = [],  # noqa: B006
+    attempt: Annotated[int | None, Query(ge=0, lt=2**31, description="Unset: the curve that counts.")] = None,
+    from_step: Annotated[int | None, Query(alias="fromStep", ge=0, lt=2**53)] = None,
+    to_step: Annotated[int | None, Query(alias="toStep", ge=0, lt=2**53)] = None,
+    since: Annotated[AwareDatetime | None, Query(description="RFC 3339.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="RFC 3339.")] = None,
+    max_points: Annotated[int, Query(alias="maxPoints", ge=1, le=5000, description="Of each metric.")] = 500,
+) -> Response:
     """Metrics of a training over its steps."""
     obj = await service.get(caller, TRAININGS, namespace, name)
     status = _status(obj)
+    query = {
+        "metric": metric,
+        "attempt": attempt,
+        "fromStep": from_step,
+        "toStep": to_step,
+        "since": since.isoformat() if since else None,
+        "until": until.isoformat() if until else None,
+    }
+    curves = await service.curves.of(uid_of(obj), {**query, "maxPoints": max_points})
+    rows = {row.epoch: row for row in curves.epochs} if curves else {}
+    if curves is None or not any(query.values()):
+        # What the object remembers fills what the store does not have, or has lost.
+        kept = [CurveEpoch(**pick(CurveEpoch, row)) for row in status.get("epochs") or ()]
+        rows = {row.epoch: row for row in kept} | rows
     epochs: dict[str, list[Point]] = defaultdict(list)
-    for row in status.get("epochs") or ():
-        for metric, value in (row.get("metrics") or {}).items():
-            epochs[metric].append(Point(value=value, step=row.get("step"), epoch=row["epoch"], time=row.get("time")))
-    observed: dict[str, list[Point]] = defaultdict(list)
-    for step, time, values in service.series.of(uid_of(obj)):
-        for metric, value in values.items():
-            observed[metric].append(Point(value=value, step=step, time=time))
-    latest = dict((status.get("output") or {}).get("metrics") or status.get("metrics") or {})
-    return answer(request, SeriesList(latest=latest, epochs=dict(epochs), observed=dict(observed)))
+    for _, row in sorted(rows.items()):
+        for word, value in row.metrics.items():
+            point = Point(value=value, step=row.step, epoch=row.epoch, time=row.time, attempt=row.attempt)
+            epochs[word].append(point)
+    found = SeriesList(
+        latest=dict((status.get("output") or {}).get("metrics") or status.get("metrics") or {}),
+        attempts=curves.attempts if curves else [],
+        series=curves.series if curves else {},
+        epochs=dict(epochs),
+        available=curves is not None,
+    )
+    return answer(request, found)
 
 
 @router.get(

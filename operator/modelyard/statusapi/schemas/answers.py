@@ -129,17 +129,40 @@ class Point(Dto):
     step: int | None = None
     epoch: float | None = None
     time: str | None = None
+    attempt: int | None = None
+
+
+class CurveEpoch(Dto):
+    """Metrics at the end of one epoch, as the collector has them."""
+
+    epoch: int
+    step: int | None = None
+    time: str | None = None
+    attempt: int | None = None
+    metrics: dict[str, float] = Field(default={})
+
+
+class Curves(Dto):
+    """What the collector answers."""
+
+    attempts: list[int]
+    series: dict[str, list[Point]]
+    epochs: list[CurveEpoch]
 
 
 class SeriesList(Dto):
     """Metrics of a training over its steps."""
 
     latest: dict[str, float] = Field(default={})
-    epochs: dict[str, list[Point]] = Field(default={}, description="Metrics at the end of each of the last 50 epochs.")
-    observed: dict[str, list[Point]] = Field(
+    attempts: list[int] = Field(default=[], description="Attempts that reported.")
+    series: dict[str, list[Point]] = Field(
         default={},
-        description="Metrics as they were reported while this replica was watching: at most 1,000 a metric, thinned "
-        "evenly.",
+        description="Metrics as they were reported, thinned to `maxPoints` each: first and last, peaks and dips stay. "
+        "Without `attempt` a resumed attempt replaces what it computed again.",
+    )
+    epochs: dict[str, list[Point]] = Field(default={}, description="Metrics at the end of epochs.")
+    available: bool = Field(
+        description="Whether the collector could be asked. If not, `series` is empty, and `epochs` are the last 50."
     )
 
 
