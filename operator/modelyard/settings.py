@@ -58,11 +58,27 @@ class PodSecurity(Section):
 
 
 class Storage(Section):
-    """Volumes of versions whose `storage` does not say."""
+    """Volumes of versions whose `storage` does not say.
+
+    `persistentVolumes`: the operator may make PersistentVolumes, which are objects of the whole cluster. Without them
+    there are no NFS sources, and what is not a Dataset cannot be shared. Unset: unless `watchNamespaces` is set.
+    """
 
     default_size: str = "20Gi"
     default_access_modes: tuple[AccessMode, ...] = ("ReadWriteOnce",)
     default_storage_class: str | None = None
+    persistent_volumes: bool | None = None
+
+
+class Sharing(Section):
+    """Versions that other namespaces get. `requireNamespaceLabel`: a namespace that accepts shares has this label.
+
+    `key=value`, or `key` for `key=true`.
+    """
+
+    require_namespace_label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_./]*(=[-A-Za-z0-9_.]*)?$")] = (
+        "modelyard.dev/accept-shares=true"
+    )
 
 
 class Reads(Section):
@@ -212,6 +228,7 @@ class Settings(BaseSettings):
     images: Images = Images()
     pod_security: PodSecurity = PodSecurity()
     storage: Storage = Storage()
+    sharing: Sharing = Sharing()
     secrets: Reads = Reads()
     collector: Collector = Collector()
     api: Api = Api()
@@ -227,6 +244,12 @@ class Settings(BaseSettings):
     metrics_port: Port = 8080
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+
+    @property
+    def makes_volumes(self) -> bool:
+        """Whether the operator may make, and watches, PersistentVolumes."""
+        told = self.storage.persistent_volumes
+        return not self.watch_namespaces if told is None else told
 
     @classmethod
     def settings_customise_sources(

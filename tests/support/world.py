@@ -32,6 +32,7 @@ from modelyard.plan import (
     SetFinalizers,
 )
 from modelyard.resources.meta import JOB, POD, PVC, ROOT_KINDS
+from modelyard.resources.objects import ref_to
 from modelyard.resources.times import format_time
 
 Obj = dict[str, Any]
@@ -61,7 +62,7 @@ class World:
 
     def put(self, kind: Kind, obj: Obj) -> Obj:
         """A user creates the object; answers it as stored."""
-        ref = Ref(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
+        ref = ref_to(kind, obj)
         if ref in self.objects:
             raise WriteRefusedError(f"{ref} exists")
         stored = copy.deepcopy(obj)
@@ -160,7 +161,7 @@ class World:
                 self.events.append(action)
 
     def _create(self, kind: Kind, obj: Any) -> None:
-        ref = Ref(kind, obj["metadata"]["namespace"], obj["metadata"]["name"])
+        ref = ref_to(kind, obj)
         if ref in self.objects:
             self.taken[ref] = self.objects[ref]
             raise WriteRefusedError(f"{ref} exists")

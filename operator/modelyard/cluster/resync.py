@@ -54,7 +54,7 @@ class Resync:
     async def run_once(self) -> None:
         """Lists everything once and takes in the differences. Raises `errors.ApiError` if a list fails."""
         for watched in self._scope.kinds:
-            for namespace in self._scope.places():
+            for namespace in self._scope.places(watched.kind):
                 began = self._store.now()
                 listed: list[Obj] = []
                 version = 0

@@ -27,19 +27,23 @@ class Scope:
 
     def covers(self, kind: Kind, obj: Obj) -> bool:
         """Whether the watch sees this object, so that the store may hold it."""
-        namespace = obj["metadata"].get("namespace", "")
-        return (not self.namespaces or namespace in self.namespaces) and any(
+        place = obj["metadata"].get("namespace")
+        return (place is None or not self.namespaces or place in self.namespaces) and any(
             w.kind == kind and matches(w.selector, obj) for w in self.kinds
         )
 
-    def places(self) -> tuple[str | None, ...]:
+    def places(self, kind: Kind) -> tuple[str | None, ...]:
         """The namespaces to list one by one; `None` once for the whole cluster."""
-        return self.namespaces or (None,)
+        return (None,) if kind in meta.CLUSTER_SCOPED else self.namespaces or (None,)
 
 
-def default_scope(namespaces: Iterable[str] = (), *, datasets: bool = False) -> Scope:
-    """Our three kinds, and of volumes, Jobs, pods, and Datasets where they are served, those that we made."""
-    ours = tuple(Watched(kind) for kind in meta.ROOT_KINDS)
-    kinds = (meta.PVC, meta.JOB, meta.POD, *((meta.DATASET,) if datasets else ()))
+def default_scope(namespaces: Iterable[str] = (), *, datasets: bool = False, volumes: bool = False) -> Scope:
+    """Our three kinds, and of claims, Jobs, pods, and Datasets where they are served, those that we made.
+
+    Namespaces too, unless they are given: then each is read by name. `volumes`: PersistentVolumes that we made.
+    """
+    places = tuple(namespaces)
+    whole = (*meta.ROOT_KINDS, *(() if places else (meta.NAMESPACE,)))
+    kinds = (meta.PVC, meta.JOB, meta.POD, *((meta.DATASET,) if datasets else ()), *((meta.PV,) if volumes else ()))
     made = tuple(Watched(kind, meta.MANAGED_SELECTOR) for kind in kinds)
-    return Scope(ours + made, tuple(namespaces))
+    return Scope(tuple(Watched(kind) for kind in whole) + made, places)

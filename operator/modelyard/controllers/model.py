@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
@@ -15,13 +15,14 @@ from modelyard.decide.model.decision import decide
 from modelyard.decide.model.saved import record_of
 from modelyard.decide.model.view import (
     ModelView,
+    Receivers,
     Use,
     is_datasets,
     names_of,
     possible_volumes,
     version_of,
 )
-from modelyard.decide.ports import DataPlane
+from modelyard.decide.ports import SharingPlane
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import (
     COMPONENT_DOWNLOAD,
@@ -29,13 +30,18 @@ from modelyard.resources.meta import (
     JOB,
     LABEL_COMPONENT,
     LABEL_MODEL,
+    LABEL_SHARED_MODEL,
+    LABEL_SHARED_NAMESPACE,
     LABEL_TRAINING,
     MODEL,
     MODELSOURCE,
+    NAMESPACE,
     POD,
+    PV,
     PVC,
     TRAINING,
 )
+from modelyard.resources.names import share
 from modelyard.resources.objects import controller_uid, label, uid_of
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
@@ -47,6 +53,8 @@ DATASETS_BY_MODEL = "datasets-by-model"
 JOBS_BY_MODEL = "downloads-by-model"
 PODS_BY_CLAIM = "pods-by-claim"
 TRAININGS_BY_MODEL = "trainings-by-model"
+SHARING = "models-that-share"
+SHARES_BY_MODEL: Final = {kind: f"shared-{kind.plural}-by-model" for kind in (PVC, DATASET, PV)}
 
 NAME_TAKEN = "NameTaken"
 
@@ -56,7 +64,7 @@ class Scene:
     """A view with the data plane that serves it."""
 
     view: ModelView
-    plane: DataPlane
+    plane: SharingPlane
 
 
 class ModelController:
@@ -79,6 +87,9 @@ class ModelController:
         store.add_index(JOBS_BY_MODEL, JOB, _model_of)
         store.add_index(PODS_BY_CLAIM, POD, _claims_in_use)
         store.add_index(TRAININGS_BY_MODEL, TRAINING, _models_of_training)
+        store.add_index(SHARING, MODEL, _shares)
+        for kind, index in SHARES_BY_MODEL.items():
+            store.add_index(index, kind, _sharer_of)
 
     def roots(self, kind: Kind, obj: Obj, store: Store) -> Iterable[Key]:
         """The Model itself, or those that an object belongs to, comes from or uses."""
@@ -89,9 +100,12 @@ class ModelController:
             for model in store.indexed(MODELS_BY_SOURCE, f"{namespace}/{obj['metadata']['name']}"):
                 yield Key(namespace, model["metadata"]["name"])
         elif kind == PVC:
-            yield from map(_key, (*_model_of(obj), *_base_of(obj)))
-        elif kind in (JOB, DATASET):
-            yield from map(_key, _model_of(obj))
+            yield from map(_key, (*_model_of(obj), *_base_of(obj), *_sharer_of(obj)))
+        elif kind in (JOB, DATASET, PV):
+            yield from map(_key, (*_model_of(obj), *_sharer_of(obj)))
+        elif kind == NAMESPACE:
+            for model in store.indexed(SHARING, "yes"):
+                yield Key(model["metadata"]["namespace"], model["metadata"]["name"])
         elif kind == TRAINING:
             yield from map(_key, _models_of_training(obj))
         elif kind == POD:
@@ -107,6 +121,13 @@ class ModelController:
         entries = (root.get("status") or {}).get("syncedVersions") or ()
         taken = {e["name"] for e in entries if e.get("reason") == NAME_TAKEN}
         yield from self._lacking_claims(root, store)
+        yield from self._disks_to_read(root, store)
+        if any(_shares(root)):
+            yield from (Ref(NAMESPACE, "", name) for name in self._settings.watch_namespaces)
+        for row in (row for entry in entries for row in entry.get("sharedWith") or ()):
+            if row.get("reason") == NAME_TAKEN:
+                kinds = (PVC, DATASET) if self._datasets else (PVC,)
+                yield from (Ref(kind, row["namespace"], row["name"]) for kind in kinds)
         if not taken:
             return
         source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
@@ -123,6 +144,27 @@ class ModelController:
             if (dataset.get("status") or {}).get("phase") == "READY" and meta["name"] not in made:
                 yield Ref(PVC, meta["namespace"], meta["name"])
 
+    def _disks_to_read(self, model: Obj, store: Store) -> list[Ref]:
+        """PersistentVolumes behind claims that are shared, and those that the Dataset controller made for shares."""
+        if not self._settings.makes_volumes:
+            return []
+        key = f"{model['metadata']['namespace']}/{model['metadata']['name']}"
+        shares = [c for c in store.indexed(SHARES_BY_MODEL[PVC], key) if is_datasets(c)]
+        shared = [c for c in store.indexed(CLAIMS_BY_MODEL, key) if not is_datasets(c)] if any(_shares(model)) else []
+        names = {(c.get("spec") or {}).get("volumeName") for c in (*shared, *shares)}
+        return [Ref(PV, "", name) for name in sorted(n for n in names if n)]
+
+    def _namespaces(self, model: Obj, store: Store, facts: Facts) -> Iterator[Obj]:
+        """All that there are, if it matters."""
+        if not any(_shares(model)):
+            return
+        if not self._settings.watch_namespaces:
+            yield from store.list(NAMESPACE)
+        for name in self._settings.watch_namespaces:
+            fact = facts.object(Ref(NAMESPACE, "", name))
+            if fact is not None and fact.obj is not None:
+                yield fact.obj
+
     def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
         """The Model with its source, volumes, Jobs, pods, strangers, users and reports."""
         model = store.get(MODEL, *key)
@@ -136,16 +178,20 @@ class ModelController:
         pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
         volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
         reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
+        namespaces = tuple(self._namespaces(model, store, facts))
         view = ModelView(
             model,
             source,
             claims,
             jobs,
             pods,
-            strangers=_strangers(store, facts, model, source),
+            strangers=_strangers(store, facts, model, source) | _in_the_way(store, facts, model, namespaces),
             datasets=datasets,
             uses=tuple(_uses(store, key, claims)),
             downloads=reports,
+            shares=tuple(obj for index in SHARES_BY_MODEL.values() for obj in store.indexed(index, str(key))),
+            disks=_disks(facts, self._disks_to_read(model, store)),
+            receivers=Receivers(namespaces, self._settings.sharing.require_namespace_label, self._settings.namespace),
         )
         return Scene(view, EitherPlane(self._settings, datasets=self._datasets, ca_pem=facts.ca_pem))
 
@@ -165,6 +211,25 @@ def _strangers(store: Store, facts: Facts, model: Obj, source: Obj | None) -> di
             if obj is not None and controller_uid(obj) != uid_of(model) and not _is_of_our_dataset(obj, model):
                 found[ref] = obj
     return found
+
+
+def _in_the_way(store: Store, facts: Facts, model: Obj, namespaces: Iterable[Obj]) -> dict[Ref, Obj]:
+    """Objects of others under the names that shares of the Model have, or would have."""
+    found = {}
+    home, name = model["metadata"]["namespace"], model["metadata"]["name"]
+    names = [share(home, name, v["name"]) for v in (model.get("spec") or {}).get("versions") or () if v.get("share")]
+    for namespace in namespaces:
+        for ref in (Ref(kind, namespace["metadata"]["name"], n) for n in names for kind in (PVC, DATASET)):
+            fact = facts.object(ref)
+            obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
+            if obj is not None and f"{home}/{name}" not in _sharer_of(obj):
+                found[ref] = obj
+    return found
+
+
+def _disks(facts: Facts, refs: Iterable[Ref]) -> dict[str, Obj]:
+    found = {ref.name: fact.obj for ref in refs if (fact := facts.object(ref)) is not None}
+    return {name: obj for name, obj in found.items() if obj is not None}
 
 
 def _is_of_our_dataset(obj: Obj, model: Obj) -> bool:
@@ -220,6 +285,20 @@ def _is_download(obj: Obj) -> bool:
 def _model_of(obj: Obj) -> Iterator[str]:
     if name := label(obj, LABEL_MODEL):
         yield f"{obj['metadata']['namespace']}/{name}"
+
+
+def _sharer_of(obj: Obj) -> Iterator[str]:
+    """The Model that shares it with the namespace in which it is."""
+    if (namespace := label(obj, LABEL_SHARED_NAMESPACE)) and (name := label(obj, LABEL_SHARED_MODEL)):
+        yield f"{namespace}/{name}"
+
+
+def _shares(model: Obj) -> Iterator[str]:
+    """Something if the Model shares versions, or has shared some."""
+    versions = (model.get("spec") or {}).get("versions") or ()
+    entries = (model.get("status") or {}).get("syncedVersions") or ()
+    if any((v.get("share") or {}).get("enabled") for v in versions) or any(e.get("sharedWith") for e in entries):
+        yield "yes"
 
 
 def _base_of(claim: Obj) -> Iterator[str]:

@@ -321,9 +321,8 @@ def main(settings: Settings) -> int:
     async def once(client: Client, metrics: Metrics) -> int | None:
         datasets = await _datasets_are_served(client, wanted=settings.data_plane == "baize")
         made = controllers(settings, datasets=datasets)
-        operator = Operator(
-            settings, client, metrics, made, default_scope(settings.watch_namespaces, datasets=datasets)
-        )
+        scope = default_scope(settings.watch_namespaces, datasets=datasets, volumes=settings.makes_volumes)
+        operator = Operator(settings, client, metrics, made, scope)
         status = await operator.run()
         if operator.changed:
             operator.stay()

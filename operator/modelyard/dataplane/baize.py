@@ -9,6 +9,7 @@ counts only for the round that is asked for, with a claim older than the downloa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -136,6 +137,7 @@ class BaizePlane:
                 "source": source,
                 "dataSyncRound": 1,
                 **({"secretRef": want.secret} if want.secret else {}),
+                **(_share(want) if want.share is not None else {}),
                 "mountOptions": {
                     "path": f"/{DATA_PATH}",
                     "mode": "0755",
@@ -166,7 +168,17 @@ class _Round:
         self._pods = [p for p in seen.pods if self._job is not None and controller_uid(p) == uid_of(self._job)]
 
     def step(self) -> Step:
-        """What to do next."""
+        """What to do next. Who may share it is kept as wanted, whatever else there is to do."""
+        step = self._fill()
+        spec = self._dataset.get("spec") or {}
+        same = bool(spec.get("share")) == (self._want.share is not None)
+        same = same and (self._want.share is None or spec.get("shareToNamespaceSelector") == self._want.share)
+        if same or any(isinstance(a, Apply) for a in step.actions):
+            return step
+        times, since = self._touched()
+        return replace(step, actions=(*step.actions, self._apply(self._number, times, since)))
+
+    def _fill(self) -> Step:
         phase = self._status.get("phase")
         settled = _succeeded(self._dataset) == self._number
         if self._claim is not None and (self._claim.get("status") or {}).get("phase") == "Lost":
@@ -260,18 +272,18 @@ class _Round:
         action = self._apply(self._number + 1, 0)
         return Step(Stage.WORKING, reason, message, (action,), attempts=tries, serves=self._serves)
 
-    def _apply(self, number: int, touched: int) -> Apply:
+    def _apply(self, number: int, touched: int, when: datetime | None = None) -> Apply:
         """Bound to the resourceVersion, so that a round that somebody else has raised is never lowered."""
         meta = self._dataset["metadata"]
         annotations = {
             ANNOTATION_SECRET_VERSION: self._want.secret_version or "",
-            ANNOTATION_TOUCHED: f"{touched} {format_time(self._now)}",
+            ANNOTATION_TOUCHED: f"{touched} {format_time(when or self._now)}",
         }
         resync = self._want.resync if number > self._number else None
         if (resync := resync or annotation(self._dataset, ANNOTATION_RESYNC)) is not None:
             annotations[ANNOTATION_RESYNC] = resync
         named = {key: meta[key] for key in ("name", "namespace", "uid", "resourceVersion")}
-        spec = {"dataSyncRound": number, "secretRef": self._want.secret or ""}
+        spec = {"dataSyncRound": number, "secretRef": self._want.secret or "", **_share(self._want)}
         return Apply(DATASET, {"metadata": {**named, "annotations": annotations}, "spec": spec})
 
     def _said(
@@ -317,6 +329,11 @@ class _Round:
         revision = dict(self._want.content.options).get("revision", "")
         is_commit = len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
         return Result(revision=revision) if is_commit else None
+
+
+def _share(want: Want) -> dict[str, Any]:
+    """An absent selector would mean every namespace."""
+    return {"share": False} if want.share is None else {"share": True, "shareToNamespaceSelector": dict(want.share)}
 
 
 def _round(dataset: Obj) -> int:

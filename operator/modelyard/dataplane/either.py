@@ -10,8 +10,10 @@ from datetime import datetime
 
 from modelyard.dataplane.baize import BaizePlane
 from modelyard.dataplane.native import NativePlane
+from modelyard.dataplane.shares import lend, take_back
 from modelyard.plan import Action, Obj
 from modelyard.resources.meta import DATASET, JOB, PVC
+from modelyard.resources.shares import Lent, Loan
 from modelyard.resources.volumes import Seen, Stage, Step, Want, kind_of
 from modelyard.settings import Settings
 
@@ -20,6 +22,7 @@ class EitherPlane:
     """Our own plane, and the Dataset controller's where `datasets` (its kind) are served."""
 
     def __init__(self, settings: Settings, *, datasets: bool, ca_pem: str | None = None) -> None:
+        self._settings = settings
         self._native = NativePlane(settings, ca_pem)
         self._baize = BaizePlane(settings)
         self._datasets = datasets
@@ -50,6 +53,16 @@ class EitherPlane:
         if seen.volume is not None and kind_of(seen.volume) == DATASET:
             return self._baize.is_complete(seen)
         return self._native.is_complete(seen)
+
+    def lend(self, loan: Loan, lent: Lent, now: datetime) -> Step:
+        """What to do next so that another namespace has the version, and how far it is."""
+        if loan.kind == DATASET and not self._datasets:
+            return Step(Stage.FAILED, "DatasetsNotServed", "A Dataset keeps this version, and Datasets are not served.")
+        return lend(loan, lent, self._settings, now)
+
+    def take_back(self, lent: Lent) -> tuple[Action, ...]:
+        """Deletes all that a share is made of, and none of the files."""
+        return take_back(lent)
 
 
 def _as_native(seen: Seen) -> Seen:

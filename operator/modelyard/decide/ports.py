@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from modelyard.plan import Action
+from modelyard.resources.shares import Lent, Loan
 from modelyard.resources.volumes import Seen, Step, Want
 
 
@@ -25,4 +26,16 @@ class DataPlane(Protocol):
 
     def is_complete(self, seen: Seen) -> bool:
         """Whether the volume holds all its files, as far as the cluster's objects can tell without our status."""
+        ...
+
+
+class SharingPlane(DataPlane, Protocol):
+    """And how other namespaces get it."""
+
+    def lend(self, loan: Loan, lent: Lent, now: datetime) -> Step:
+        """What to do next so that another namespace has the version, and how far it is."""
+        ...
+
+    def take_back(self, lent: Lent) -> tuple[Action, ...]:
+        """Deletes all that a share is made of, and none of the files. Asks for nothing twice while it is going."""
         ...

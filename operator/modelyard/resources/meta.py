@@ -16,6 +16,7 @@ TRAINING: Final = Kind(API_VERSION, "Training", "trainings")
 ROOT_KINDS: Final = (MODELSOURCE, MODEL, TRAINING)
 
 PVC: Final = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+PV: Final = Kind("v1", "PersistentVolume", "persistentvolumes")
 POD: Final = Kind("v1", "Pod", "pods")
 CONFIGMAP: Final = Kind("v1", "ConfigMap", "configmaps")
 SECRET: Final = Kind("v1", "Secret", "secrets")
@@ -26,6 +27,8 @@ JOB: Final = Kind("batch/v1", "Job", "jobs")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 STORAGECLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses")
 DATASET: Final = Kind("dataset.baizeai.io/v1alpha1", "Dataset", "datasets")
+
+CLUSTER_SCOPED: Final = frozenset({NAMESPACE, NODE, PV, STORAGECLASS})
 
 FIELD_MANAGER: Final = "modelyard"
 FINALIZER: Final = f"{GROUP}/guard"
@@ -40,16 +43,32 @@ COMPONENT_DOWNLOAD: Final = "download"
 COMPONENT_TRAINING: Final = "training"
 COMPONENT_DATA: Final = "data"
 COMPONENT_OUTPUT: Final = "output"
+COMPONENT_SHARE: Final = "share"
 
 LABEL_SOURCE: Final = f"{GROUP}/source"
 LABEL_MODEL: Final = f"{GROUP}/model"
 LABEL_VERSION: Final = f"{GROUP}/version"
 LABEL_TRAINING: Final = f"{GROUP}/training"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_NAMESPACE: Final = f"{GROUP}/namespace"
+"""On a PersistentVolume that we made for a Model's own claim: the Model's namespace."""
 LABEL_ACCEPT_SHARES: Final = f"{GROUP}/accept-shares"
+"""On a namespace: its people accept what others share."""
+LABEL_SHARED_NAMESPACE: Final = f"{GROUP}/shared-namespace"
+LABEL_SHARED_MODEL: Final = f"{GROUP}/shared-model"
+LABEL_SHARED_VERSION: Final = f"{GROUP}/shared-version"
+"""On what a version's share is made of, in the namespace that receives it: whose version it is."""
+LABEL_SHARED_UID: Final = f"{GROUP}/shared-uid"
+"""On the same: uid of the Model that shares. It takes the place of an owner, who cannot be of another namespace."""
 
 ANNOTATION_SAVED: Final = f"{GROUP}/saved"
 """On an output PVC: the record of a saved version, as JSON."""
+ANNOTATION_SHARED_VOLUME: Final = f"{GROUP}/shared-volume"
+"""On what a share is made of: the claim or Dataset that is shared."""
+ANNOTATION_SHARED_CLAIM: Final = f"{GROUP}/shared-claim"
+"""On the same: uid of the claim that the files are mounted by at home."""
+ANNOTATION_SHARED_PATH: Final = f"{GROUP}/shared-path"
+"""On the same: the folder of the volume with the files."""
 ANNOTATION_RESYNC: Final = f"{GROUP}/resync"
 """On a Model: any new value fetches its versions again, once per value."""
 ANNOTATION_APPROVE: Final = f"{GROUP}/approve"

@@ -163,6 +163,7 @@ class SharedWith(Status):
     namespace: ObjectName = Field(description="The namespace.")
     name: ObjectName | None = Field(default=None, description="Name of the volume claim there.")
     phase: VersionPhase | None = Field(default=None, description="Whether it can be used there.")
+    reason: Reason | None = Field(default=None, description="Why it cannot be used there, as one word.")
 
 
 class SyncedVersion(Status):

@@ -49,6 +49,11 @@ def share(namespace: str, model: str, version: str) -> str:
     return plain if separable and _fits(plain) else _hashed("share", (namespace, model, version), ("share",))
 
 
+def claim_volume(namespace: str, claim: str) -> str:
+    """The PersistentVolume, of the whole cluster, that we make for a claim."""
+    return _hashed("pv", (namespace, claim), ("volume",))
+
+
 def data_volume(source: str, repo: str, content_hash: str) -> str:
     """PVC of data that Trainings of one namespace fetch from a ModelSource and share, one per distinct content."""
     return _hashed("data", (source, repo), ("data", content_hash))

@@ -10,7 +10,7 @@ from modelyard.plan import Kind, Obj, Ref
 def ref_to(kind: Kind, obj: Obj) -> Ref:
     """The name of an observed object."""
     meta = obj["metadata"]
-    return Ref(kind, meta["namespace"], meta["name"])
+    return Ref(kind, meta.get("namespace", ""), meta["name"])
 
 
 def uid_of(obj: Obj) -> str:

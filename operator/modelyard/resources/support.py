@@ -27,7 +27,7 @@ class Gap:
 
 MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "GIT", "PVC")),)
 
-MODEL_GAPS: Final[tuple[Gap, ...]] = (Gap("versions[].share.enabled", only=(False,)),)
+MODEL_GAPS: Final[tuple[Gap, ...]] = ()
 
 TRAINING_GAPS: Final[tuple[Gap, ...]] = (
     Gap("dataset.source.subset"),

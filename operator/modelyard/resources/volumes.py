@@ -65,7 +65,8 @@ class Want:
     `owner` is the controller reference of everything made for it; `labels` go on everything too. The content's hash
     and `resync` are kept with the volume, to tell later what it holds. `secret_version` changes when a refused download
     is worth another try. `known` is set if the volume was seen complete before: a Job that is gone is then not missed.
-    `kept_as` is what keeps the version so far (a claim of ours, or a Dataset): it stays with that.
+    `kept_as` is what keeps the version so far (a claim of ours, or a Dataset): it stays with that. `share` selects the
+    namespaces that may refer to a Dataset; None: no other than its own.
     """
 
     namespace: str
@@ -80,6 +81,7 @@ class Want:
     secret_version: str | None = None
     known: bool = False
     kept_as: Kind | None = None
+    share: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,13 +411,6 @@ def test_a_bad_repo_is_a_failed_version_and_nothing_is_made() -> None:
     assert cluster.claims() == []
 
 
-def test_what_is_not_supported_is_refused_by_name() -> None:
-    cluster = Cluster(make_source(), make_model("m", make_version("v1", share={"enabled": True})))
-    cluster.settle()
-    assert cluster.condition("Ready")["reason"] == "NotSupported"
-    assert "spec.versions[0].share.enabled" in cluster.condition("Ready")["message"]
-
-
 def test_a_pvc_source_copies_nothing() -> None:
     source = make_source(type="PVC", config={"pvcName": "mine"})
     cluster = Cluster(source, make_claim("mine"), make_model("m", make_version("v1", "models/llama")))

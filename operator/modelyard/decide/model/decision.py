@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from modelyard.decide.common import guard, has_guard, listed, status_patch
+from modelyard.decide.model import sharing
 from modelyard.decide.model.entry import FAILED, Outcome, Said, make
 from modelyard.decide.model.fetched import Wish, fetched_version, removed_versions
 from modelyard.decide.model.saved import awaited_version, owners, saved_version, set_owner
 from modelyard.decide.model.status import events, held_status, model_status
 from modelyard.decide.model.view import ModelView, version_of
-from modelyard.decide.ports import DataPlane
+from modelyard.decide.ports import DataPlane, SharingPlane
 from modelyard.plan import Action, Delete, Obj, Plan
 from modelyard.resources import problems, support
 from modelyard.resources.meta import MODEL
@@ -30,10 +31,10 @@ Entries = Mapping[str, Mapping[str, Any]]
 _DELETING = "Deletion waits until nobody uses the versions: "
 
 
-def decide(view: ModelView, plane: DataPlane, now: datetime) -> Plan:
+def decide(view: ModelView, plane: SharingPlane, now: datetime) -> Plan:
     """What to do next for the Model and all of its versions."""
     if is_deleting(view.model):
-        return _leave(view, now)
+        return _leave(view, plane, now)
     try:
         spec = problems.parse(ModelSpec, view.model.get("spec"))
         found = support.unsupported(spec)
@@ -41,14 +42,16 @@ def decide(view: ModelView, plane: DataPlane, now: datetime) -> Plan:
         return _refuse(view, "InvalidSpec", f"{error}.", now)
     if found:
         return _refuse(view, "NotSupported", f"{problems.describe(found)}.", now)
-    if (change := guard(MODEL, view.model, _needs_guard(view, _keeps_fetched(view)))) is not None:
+    needed = _needs_guard(view, _keeps_fetched(view)) or sharing.is_shared(view, spec)
+    if (change := guard(MODEL, view.model, needed)) is not None:
         return Plan((change,))
     return _reconcile(view, spec, plane, now)
 
 
-def _reconcile(view: ModelView, spec: ModelSpec, plane: DataPlane, now: datetime) -> Plan:
+def _reconcile(view: ModelView, spec: ModelSpec, plane: SharingPlane, now: datetime) -> Plan:
     old = {e["name"]: e for e in (view.model.get("status") or {}).get("syncedVersions") or ()}
     outcomes = [*_of_spec(view, spec, plane, old, now), *_beside_spec(view, spec, plane, old, now)]
+    outcomes = sharing.share_all(view, spec, outcomes, plane, now)
     shown = [o for o in outcomes if o.entry]
     status = status_patch(MODEL, view.model, model_status(view.model, shown, now))
     report: tuple[Action, ...] = (status, *events(view.model, shown)) if status is not None else ()
@@ -116,15 +119,18 @@ def _refuse(view: ModelView, reason: str, message: str, now: datetime) -> Plan:
     return Plan((patch,) if patch is not None else ())
 
 
-def _leave(view: ModelView, now: datetime) -> Plan:
-    """A Model that is being deleted: nothing new; it goes when nobody uses its versions."""
+def _leave(view: ModelView, plane: SharingPlane, now: datetime) -> Plan:
+    """A Model that is being deleted: nothing new; what is shared is taken back, and it goes when nobody uses it."""
     if not has_guard(view.model):
         return Plan()
-    users = _users(view)
+    back, namespaces = sharing.take_back_all(view, plane)
+    users = _users(view) | {f"the share in namespace {n}" for n in namespaces}
     if users:
         message = f"{_DELETING}{listed(users)}."
         patch = status_patch(MODEL, view.model, held_status(view.model, "InUse", message, now, stalled=False))
-        return Plan((patch,) if patch is not None else ())
+        return Plan((*((patch,) if patch is not None else ()), *back))
+    if back:
+        return Plan(back)
     freed = [set_owner(c, None) for c in view.fetched() if not is_deleting(c)] if _keeps_fetched(view) else []
     release = guard(MODEL, view.model, False)
     return Plan((*freed, *((release,) if release is not None else ())))

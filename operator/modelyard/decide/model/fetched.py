@@ -16,6 +16,7 @@ from modelyard.decide.common import listed
 from modelyard.decide.model import entry as entries
 from modelyard.decide.model.entry import FAILED, PENDING, PROCESSING, READY, Outcome, Said, make, served
 from modelyard.decide.model.saved import capacity, set_owner
+from modelyard.decide.model.sharing import selector
 from modelyard.decide.model.view import ModelView, holds, version_of, volume_name
 from modelyard.decide.ports import DataPlane
 from modelyard.plan import Action, Apply, Create, Kind, Obj
@@ -213,6 +214,7 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list
         secret_version=credentials.get("secretResourceVersion"),
         known=wish.old.get("pvcName") == volume,
         kept_as=_kept_as(wish.old, mine),
+        share=selector(wish.version.share, view),
     )
 
 

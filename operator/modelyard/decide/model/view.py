@@ -12,9 +12,11 @@ from modelyard.resources import sources
 from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
     ANNOTATION_SAVED,
+    ANNOTATION_SHARED_VOLUME,
     COMPONENT_DATA,
     DATASET,
     JOB,
+    LABEL_ACCEPT_SHARES,
     LABEL_COMPONENT,
     LABEL_MODEL,
     LABEL_VERSION,
@@ -41,12 +43,22 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
+class Receivers:
+    """Who may be shared with: the namespaces that there are, the label by which one accepts, and the operator's own."""
+
+    namespaces: tuple[Obj, ...] = ()
+    require: str = f"{LABEL_ACCEPT_SHARES}=true"
+    own: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
-    """A Model and everything that decides about it, all in its namespace.
+    """A Model and everything that decides about it, all in its namespace but for what is shared.
 
     `claims` and `datasets` carry the Model's label, whoever controls them; `jobs` and `pods` are of downloads for it.
     A volume is a claim of ours or a Dataset; the claim that a Dataset has is not one. `strangers` are objects of others
-    that were found under names of ours. `downloads` are reports by volume.
+    that were found under names of ours. `downloads` are reports by volume. `shares` is what shares of this Model, or of
+    one of its name before, are made of, in other namespaces; `disks` are PersistentVolumes by name.
     """
 
     model: Obj
@@ -58,6 +70,9 @@ class ModelView:
     uses: tuple[Use, ...] = ()
     downloads: Mapping[str, DownloadFact] = field(default_factory=dict)
     datasets: tuple[Obj, ...] = ()
+    shares: tuple[Obj, ...] = ()
+    disks: Mapping[str, Obj] = field(default_factory=dict)
+    receivers: Receivers = field(default_factory=lambda: Receivers())
 
     @property
     def namespace(self) -> str:
@@ -108,8 +123,14 @@ class ModelView:
         return next((c for c in self.claims if c["metadata"]["name"] == dataset and is_datasets(c)), None)
 
     def users_of(self, claim: str, version: str | None = None) -> frozenset[str]:
-        """Who needs that volume, or the version that it serves."""
-        return frozenset(u.who for u in self.uses if claim in u.claims or (version and version in u.versions))
+        """Who needs that volume, or the version that it serves: those with whom it is shared too."""
+        users = {u.who for u in self.uses if claim in u.claims or (version and version in u.versions)}
+        return frozenset(users | {f"the share in namespace {ns}" for ns in self._shared(claim)})
+
+    def _shared(self, volume: str) -> set[str]:
+        """The namespaces that have a volume."""
+        mine = [s for s in self.shares if annotation(s, ANNOTATION_SHARED_VOLUME) == volume]
+        return {s["metadata"]["namespace"] for s in mine if "namespace" in s["metadata"]}
 
 
 def volume_name(model: str, version: str, content: Content, resync: str | None, *, first: bool) -> str:
