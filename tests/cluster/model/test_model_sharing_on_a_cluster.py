@@ -1,0 +1,83 @@
+"""Sharing claims on a real API server: its volume binder binds, its protection controllers protect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, NAMESPACE, PV, PVC
+from modelyard.resources.names import share
+from support.build import make_model, make_source, make_version
+from support.cluster import Kube, new_namespace, wait_for
+from support.downloads import end_download
+
+World = Any
+ACCEPTS = {"modelyard.dev/accept-shares": "true"}
+RWX = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+def provide(kube: Kube, namespace: str, claim: str, modes: list[str]) -> None:
+    """What a provisioner does: a volume for the claim, which the binder then binds."""
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": modes,
+        "persistentVolumeReclaimPolicy": "Delete",
+        "nfs": {"server": "files.example", "path": f"/{namespace}"},
+        "claimRef": {"namespace": namespace, "name": claim},
+    }
+    kube.create(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-{claim}"}, "spec": spec}, PV
+    )
+    wait_for(lambda: phase(kube, namespace, claim) == "Bound", f"{claim} to be bound")
+
+
+def phase(kube: Kube, namespace: str, claim: str) -> str:
+    found = kube.find(PVC, namespace, claim) or {}
+    return str((found.get("status") or {}).get("phase") or "")
+
+
+def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
+    kube: Kube = world.kube
+    team = {"team": world.namespace}
+    there, late = (new_namespace(kube, "there") for _ in range(2))
+    kube.merge(NAMESPACE, "", there, {"metadata": {"labels": team | ACCEPTS}})
+    world.create(make_source(), MODELSOURCE)
+    sharing = {"enabled": True, "namespaceSelector": {"matchLabels": team}}
+    world.create(make_model("m", make_version(storage=RWX, share=sharing)), MODEL)
+    wait_for(lambda: kube.find(JOB, world.namespace, "fetch-mdl-m-v1-1"), "the download")
+    provide(kube, world.namespace, "mdl-m-v1", ["ReadWriteMany"])
+    end_download(kube, world.namespace, "fetch-mdl-m-v1-1")
+    name = share(world.namespace, "m", "v1")
+    row = {"namespace": there, "name": name, "phase": "Ready"}
+    world.wait_for_entry(sharedWith=[row])
+    claim = kube.get(PVC, there, name)
+    disk = kube.get(PV, "", claim["spec"]["volumeName"])
+    assert claim["status"]["accessModes"] == ["ReadOnlyMany"]
+    assert (disk["spec"]["nfs"]["path"], disk["spec"]["mountOptions"]) == (f"/{world.namespace}", ["ro"])
+    assert disk["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+
+    kube.merge(NAMESPACE, "", late, {"metadata": {"labels": team | ACCEPTS}})
+    wait_for(lambda: phase(kube, late, name) == "Bound", "the namespace that accepts later to get it")
+    kube.merge(NAMESPACE, "", there, {"metadata": {"labels": {"modelyard.dev/accept-shares": None}}})
+    wait_for(lambda: not kube.find(PVC, there, name), "the namespace that accepts no more to lose it")
+    wait_for(lambda: not kube.find(PV, "", disk["metadata"]["name"]), "its volume to go")
+    kube.delete(NAMESPACE, "", late)
+    world.wait_for_entry(sharedWith=None)
+
+    kube.merge(NAMESPACE, "", there, {"metadata": {"labels": ACCEPTS}})
+    world.wait_for_entry(sharedWith=[row])
+    kube.delete(MODEL, world.namespace, "m")
+    world.gone(MODEL, "m")
+    assert not kube.find(PVC, there, name)
+    assert kube.find(PV, "", f"{world.namespace}-mdl-m-v1"), "the storage itself is its owner's"
+
+
+def test_storage_for_one_node_is_refused_with_what_to_do(world: World) -> None:
+    there = new_namespace(world.kube, "there")
+    world.kube.merge(NAMESPACE, "", there, {"metadata": {"labels": {"team": world.namespace} | ACCEPTS}})
+    sharing = {"enabled": True, "namespaceSelector": {"matchLabels": {"team": world.namespace}}}
+    world.create(make_source(), MODELSOURCE)
+    world.create(make_model("m", make_version(share=sharing)), MODEL)
+    wait_for(lambda: world.kube.find(JOB, world.namespace, "fetch-mdl-m-v1-1"), "the download")
+    end_download(world.kube, world.namespace, "fetch-mdl-m-v1-1")
+    entry = world.wait_for_entry(phase="Ready")
+    assert entry["sharedWith"][0]["reason"] == "AccessModesNotShareable"
