@@ -228,3 +228,40 @@ def test_stop_during_an_evaluation_goes_on_with_that_evaluation(trainer: Callabl
     assert code == 0
     assert again["resumedFrom"] == result["step"]
     assert stopped.rows() == undisturbed.rows()
+
+
+def test_the_last_weights_instead_of_the_best(trainer: Callable[..., Any], digits_csv: str) -> None:
+    params = {
+        "epochs": 6,
+        "learningRate": 0.01,
+        "schedule": "Constant",
+        "dropout": 0.0,
+        "earlyStopping": {"patience": 0},
+    }
+    exported = {}
+    for name in ("Best", "Last"):
+        run = trainer({**CONFIG, "params": params, "weights": name}, {"digits.csv": digits_csv}, name=name)
+        code, result = run.here()
+        assert code == 0
+        exported[name] = result["summary"]["weights"], files.listing(run.output / "model")["model.safetensors"]
+    (best, best_file), (last, last_file) = exported["Best"], exported["Last"]
+    assert best["step"] == best["bestStep"] < best["lastStep"]
+    assert last == {**best, "step": best["lastStep"]}
+    assert best_file != last_file
+
+
+def test_checkpoints_go_with_the_end_of_a_run_that_is_saved(trainer: Callable[..., Any], digits_csv: str) -> None:
+    config = {**CONFIG, "params": {**CONFIG["params"], "maxSteps": 60}, "keepCheckpoints": False}
+    run = trainer(config, {"digits.csv": digits_csv}, extra={"MODELYARD_TRAINING_UID": "u-1"})
+    code, first = run.here()
+    assert code == 0
+    assert not (run.output / "checkpoints").exists()
+    rows = run.rows()
+    # Killed before anybody heard of the end: there is nothing to go on from, and nothing left to do.
+    code, again = run.here()
+    assert code == 0
+    assert again["summary"] == first["summary"]
+    assert run.rows() == rows
+    other = trainer(config, {"digits.csv": digits_csv}, extra={"MODELYARD_TRAINING_UID": "u-2"})
+    assert other.here()[0] == 0
+    assert other.metadata()["training"]["uid"] == "u-2", "another Training trains anew"

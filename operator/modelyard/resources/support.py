@@ -49,8 +49,6 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
     Gap("compute.queueName"),
     Gap("pauseAfter"),
     Gap("checkpoint.from"),
-    Gap("save.checkpoint"),
-    Gap("save.keepCheckpoints"),
     Gap("export"),
 )
 

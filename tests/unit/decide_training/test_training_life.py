@@ -496,6 +496,67 @@ def test_a_form_that_was_not_made_is_refused_and_mended(world: Yard) -> None:
     assert condition(world, "Saved")[:2] == ("True", "Saved")
 
 
+PICKED = {**SUMMARY, "weights": {"step": 40, "bestStep": 30, "lastStep": 40, "samples": [40, 20]}}
+
+
+def picture_run(world: Yard, checkpoint: str | None) -> None:
+    """An image adapter that kept steps 20 and 40, to be saved."""
+    add_ready_model(world, "flux", kind="Full")
+    save = {"model": "kept", "version": "v1", **({"checkpoint": checkpoint} if checkpoint else {})}
+    recipe = {"name": "text-to-image-lora", "textToImageLoRA": {"prompt": "a cat"}}
+    spec = {"model": {"ref": {"name": "flux", "version": "v1"}}, "recipe": recipe, "save": save}
+    world.put(TRAINING, make_training("t", spec=spec))
+    run(world)
+    end(world, running(world), 0, json.dumps({"result": "done", "summary": {**PICKED, "kind": "Adapter"}}))
+    run(world)
+
+
+def kept_record(world: Yard) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(claim(world, "trn-t-output")["metadata"]["annotations"]["modelyard.dev/saved"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "path", "step"),
+    [(None, "model", None), ("Last", "model", 40), ("step-40", "model", 40), ("step-20", "samples/step-00000020", 20)],
+)
+def test_the_chosen_weights_are_saved(world: Yard, checkpoint: str | None, path: str, step: int | None) -> None:
+    picture_run(world, checkpoint)
+    record = kept_record(world)
+    assert (record["path"], record["metadata"].get("step")) == (path, step)
+    assert ("digest" in record) == (path == "model")
+    assert record["baseRef"]["name"] == "flux"
+
+
+def test_weights_that_are_not_there_are_refused_and_another_choice_mends_it(world: Yard) -> None:
+    picture_run(world, "step-30")
+    assert condition(world, "Saved") == (
+        "False",
+        "CheckpointNotAvailable",
+        "spec.save.checkpoint step-30: the weights of step 30 are not there; there are: step-40 (Last), step-20.",
+    )
+    edit_spec(world, save={"model": "kept", "version": "v1", "checkpoint": "Best"})
+    run(world)
+    assert condition(world, "Saved")[1] == "CheckpointNotAvailable"
+    assert "Before a run begins, spec.save.checkpoint Best makes it keep them." in condition(world, "Saved")[2]
+    edit_spec(world, save={"model": "kept", "version": "v1", "checkpoint": "step-20"})
+    run(world)
+    assert kept_record(world)["path"] == "samples/step-00000020"
+
+
+def test_a_step_that_no_run_of_the_recipe_keeps_is_refused_at_once(world: Yard) -> None:
+    begin(world, save={"model": "kept", "version": "v1", "checkpoint": "step-5"})
+    assert condition(world, "Saved")[1] == "CheckpointNotAvailable"
+    assert "keeps no weights of single steps" in condition(world, "Saved")[2]
+
+
+def test_the_trainer_is_told_what_will_be_saved(world: Yard) -> None:
+    begin(world, save={"model": "kept", "version": "v1", "checkpoint": "Last", "keepCheckpoints": True})
+    env = world.objects[job_ref()]["spec"]["template"]["spec"]["containers"][0]["env"]
+    config = json.loads(next(e["value"] for e in env if e["name"] == "MODELYARD_CONFIG"))
+    assert (config["weights"], config["keepCheckpoints"]) == ("Last", True)
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_name_that_the_spec_fetches_is_refused(world: Yard, early: bool) -> None:
     world.put(MODEL, make_model("kept", make_version("v1")))

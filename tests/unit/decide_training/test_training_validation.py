@@ -151,20 +151,3 @@ def test_a_model_that_goes_away_is_said(world: Yard) -> None:
     world.remove(Ref(MODEL, NS, "going"))
     put(world, dataset={"ref": {"model": "going", "version": "v1"}})
     assert status(world)["reason"] == "ModelTerminating"
-
-
-def test_a_later_edit_that_cannot_be_done_is_said_and_the_run_goes_on(world: Yard) -> None:
-    put(world)
-    world.edit(
-        Ref(TRAINING, NS, "t"), lambda o: o["spec"].update(save={"model": "m", "version": "v", "keepCheckpoints": True})
-    )
-    run(world)
-    assert condition(world, "Validated") == (
-        "False",
-        "NotSupported",
-        "spec.save.keepCheckpoints: is not supported yet by this version of Modelyard; remove it.",
-    )
-    assert status(world)["phase"] == "Queued"
-    world.edit(Ref(TRAINING, NS, "t"), lambda o: o["spec"].pop("save"))
-    run(world)
-    assert condition(world, "Validated")[0] == "True"

@@ -70,7 +70,15 @@ def test_what_is_supported() -> None:
         retry={"onInfrastructure": 1, "onError": 1},
         timeouts={"runSeconds": 60, "stallSeconds": 60},
         output={"storage": {"resources": {"requests": {"storage": "1Gi"}}}},
-        save={"model": "m", "version": "v", "description": "d", "tags": ["t"], "form": "Merged"},
+        save={
+            "model": "m",
+            "version": "v",
+            "description": "d",
+            "tags": ["t"],
+            "form": "Merged",
+            "checkpoint": "Last",
+            "keepCheckpoints": True,
+        },
     )
     assert unsupported(parse(TrainingSpec, everything)) == []
 

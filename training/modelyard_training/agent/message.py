@@ -22,6 +22,7 @@ _SUMMARY = [
     "bytes",
     "files",
     "digest",
+    "weights",
     "recipe",
     "algorithm",
     "determinism",
@@ -35,7 +36,7 @@ _SUMMARY = [
     "features",
 ]
 _LISTS = {"features": 64, "classes": 32}
-_FIRST_OUT = ("features", "classes", "params", "metrics", "target", "algorithm")
+_FIRST_OUT = ("features", "classes", "params", "metrics", "target", "algorithm", "weights")
 _SHORT = 64
 
 

@@ -181,6 +181,10 @@ class Checkpoints:
                     files.remove(path)
         self._world.barrier()
 
+    def remove(self) -> None:
+        """Takes every checkpoint away: the result is there, and says so."""
+        files.remove(self.folder)
+
     def best_tensors(self, best: int, resumed_from: Path | None) -> dict[str, Tensor] | None:
         """The tensors of the best checkpoint, from memory or disk; None if it is lost."""
         if self._held is not None and self._held.step == best:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,9 @@ from modelyard_training.core.errors import DiskFull, no_space
 
 MODEL = "model"
 METADATA = "metadata.json"
+_SAMPLES = re.compile(r"step-(\d{8,18})")
 _NAMES = 64
+_STEPS = 64
 _CLASSES = 32
 
 
@@ -52,6 +56,25 @@ def export(output: Path, write: Callable[[Path], None], metadata: dict[str, Any]
     return complete
 
 
+def finished(output: Path, uid: str) -> dict[str, Any] | None:
+    """The metadata of the result that this very Training has left here, if its checkpoints were removed after that.
+
+    An attempt that is begun again by chance then has nothing to go on from, and nothing to do.
+    """
+    try:
+        metadata = dict(json.loads((output / METADATA).read_bytes()))
+        same = bool(uid) and metadata["training"]["uid"] == uid and metadata["checkpointsRemoved"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return metadata if same and (output / MODEL).is_dir() else None
+
+
+def sample_steps(output: Path) -> list[int]:
+    """Steps of which the weights are kept beside their samples, newest first."""
+    found = (_SAMPLES.fullmatch(p.parent.name) for p in output.glob("samples/*/*.safetensors"))
+    return sorted({int(match.group(1)) for match in found if match}, reverse=True)
+
+
 def summary(metadata: dict[str, Any]) -> dict[str, Any]:
     """The part of the metadata that fits into a termination message and a status."""
     names = (
@@ -71,6 +94,11 @@ def summary(metadata: dict[str, Any]) -> dict[str, Any]:
         "determinism",
     )
     short = {name: metadata[name] for name in names if name in metadata}
+    weights = {"step": metadata["weightsStep"], "bestStep": metadata["bestStep"], "lastStep": metadata["steps"]}
+    short["weights"] = {
+        **{k: v for k, v in weights.items() if v is not None},
+        "samples": metadata["sampleSteps"][:_STEPS],
+    }
     short["features"] = metadata["features"][:_NAMES]
     short["classes"] = metadata["classes"][:_CLASSES]
     return short

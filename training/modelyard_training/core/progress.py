@@ -27,6 +27,8 @@ class Settings:
     save_steps: int | None
     save_seconds: float
     bitwise: bool
+    last_weights: bool
+    """The result is what the last step left, not the best."""
     identity: dict[str, Any]
     """What a checkpoint must agree with to be gone on from: recipe, examples."""
 

@@ -129,6 +129,10 @@ def _main(environment: Mapping[str, str], stop: Stop, reporter: Reporter) -> int
         raise BadInput(f"The recipe {config.recipe} is not part of this version of the trainer.")
     params = resolve(config.block())
     output = Path(environment.get("MODELYARD_OUTPUT") or "/modelyard/output")
+    if (complete := exports.finished(output, environment.get("MODELYARD_TRAINING_UID", ""))) is not None:
+        if environment.get("RANK", "0") == "0":
+            _done(reporter, complete, {"step": complete["steps"], "resumedFrom": complete["resumedFrom"]})
+        return errors.DONE
     given = environment.get("MODELYARD_RESUME_FROM", "")
     resume_from = checkpoint.usable(Path(given)) if given else None
     level = config.determinism or "Reproducible"
@@ -166,23 +170,28 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
     metrics = loop.use_best()
     if run.world.first:
         complete = exports.export(output, task.export, _metadata(run, task, loop, metrics, resumed))
-        ending.update(
-            result="done",
-            reason="Completed",
-            message=f"Trained {p.step} steps in {p.epoch} epochs.",
-            summary=exports.summary(complete),
-        )
-        status = {
-            "progressPercentage": 100,
-            "estimatedRemainingSeconds": 0,
-            "metrics": [{"name": name, "value": str(value)} for name, value in metrics.items()],
-        }
-        report = {"phase": "Done", "done": True, "step": p.step, "totalSteps": loop.total_steps, "metrics": metrics}
-        reporter.send(
-            {**report, "epoch": p.epoch, "totalEpochs": loop.total_epochs, "result": ending}, status, keep=True
-        )
+        _done(reporter, complete, ending)
+        if run.config.keep_checkpoints is False:
+            checkpoints.remove()
     run.world.barrier()
     return errors.DONE
+
+
+def _done(reporter: Reporter, complete: dict[str, Any], ending: dict[str, Any]) -> None:
+    steps, epochs, metrics = complete["steps"], complete["epochs"], complete["metrics"]
+    ending.update(
+        result="done",
+        reason="Completed",
+        message=f"Trained {steps} steps in {epochs} epochs.",
+        summary=exports.summary(complete),
+    )
+    status = {
+        "progressPercentage": 100,
+        "estimatedRemainingSeconds": 0,
+        "metrics": [{"name": name, "value": str(value)} for name, value in metrics.items()],
+    }
+    report = {"phase": "Done", "done": True, "step": steps, "totalSteps": steps, "metrics": metrics}
+    reporter.send({**report, "epoch": epochs, "totalEpochs": epochs, "result": ending}, status, keep=True)
 
 
 def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
@@ -202,6 +211,7 @@ def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
         save_steps=policy["everySteps"],
         save_seconds=float(policy["everySeconds"]),
         bitwise=run.config.determinism == "Bitwise",
+        last_weights=run.config.weights == "Last",
         identity={
             "recipe": run.config.recipe,
             "trainSamples": about.train_samples,
@@ -229,6 +239,9 @@ def _metadata(run: Run, task: Task, loop: Loop, metrics: dict[str, float], resum
         "steps": p.step,
         "epochs": p.epoch,
         "bestStep": p.best_step,
+        "weightsStep": loop.weights_step,
+        "sampleSteps": exports.sample_steps(run.output()),
+        "checkpointsRemoved": run.config.keep_checkpoints is False,
         "bestEpoch": p.best_epoch,
         "notes": about.notes,
         "determinism": run.config.determinism or "Reproducible",

@@ -62,6 +62,7 @@ class Loop:
         self.progress = Progress()
         self.last_checkpoint: tuple[int, Path] | None = None
         self.total_steps = self.total_epochs = 0
+        self.weights_step = 0
         self._row_every = 1
         self._window: list[tuple[int, Indices, Tensor]] = []
         self._latest: dict[str, float] = {}
@@ -338,16 +339,21 @@ class Loop:
             return self._use_best()
         best = self.task.choose(self._result())
         self.progress.best_step, self.progress.best_epoch = best.step, best.epoch
+        self.weights_step = self.progress.step if best.step is None else best.step
         return best.metrics
 
     def _use_best(self) -> dict[str, float]:
         p = self.progress
+        self.weights_step = p.step
         if p.best_step is None or p.best_step == p.step:
             return p.best_metrics or dict(self._latest)
+        if self.settings.last_weights:
+            return dict(self._latest)
         tensors = self.checkpoints.best_tensors(p.best_step, self._resumed_from)
         if tensors is None:
             return dict(self._latest)
         checkpoint.put_back(tensors, self.task.model, None)
+        self.weights_step = p.best_step
         return p.best_metrics
 
     def _report(self, phase: str, epoch_row: dict[str, Any] | None = None) -> None:

@@ -142,6 +142,12 @@ class RunConfig(Params):
     form: Literal["Adapter", "Merged"] | None = Field(
         default=None, description="For an adapter: alone, or merged into its base. Unset: alone."
     )
+    weights: Literal["Best", "Last"] | None = Field(
+        default=None, description="Which weights are the result: the best by the held-out metric (unset), or the last."
+    )
+    keep_checkpoints: bool | None = Field(
+        default=None, description="False: the checkpoints are removed once the result is there."
+    )
 
     def block(self) -> Params:
         """The typed parameters. Raises pydantic.ValidationError for an unknown or wrong one."""

@@ -5,7 +5,7 @@ The same run gives the same text, so that two attempts differ in nothing but the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from modelyard.resources.training.spec import TrainingSpec
 from modelyard_training.params import CheckpointPolicy, DatasetConfig, RunConfig
@@ -25,8 +25,15 @@ def run_config(spec: TrainingSpec, inputs: Any) -> str:
         adapter=_model(inputs, "adapter"),
         assistant=_model(inputs, "assistant"),
         form=spec.save.form if spec.save is not None else None,
+        weights=_weights(spec),
+        keep_checkpoints=spec.save.keep_checkpoints or False if spec.save is not None else None,
     )
     return config.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def _weights(spec: TrainingSpec) -> Literal["Best", "Last"] | None:
+    wanted = spec.save.checkpoint if spec.save is not None else None
+    return "Last" if wanted == "Last" else "Best" if wanted == "Best" else None
 
 
 def effective_params(spec: TrainingSpec) -> dict[str, Any]:

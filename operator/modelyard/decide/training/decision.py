@@ -18,9 +18,8 @@ from modelyard.decide.training.save import save
 from modelyard.decide.training.validate import refusal
 from modelyard.decide.training.view import Context, TrainingView
 from modelyard.plan import Plan
-from modelyard.resources import support
 from modelyard.resources.objects import is_deleting
-from modelyard.resources.problems import ManifestError, describe, parse
+from modelyard.resources.problems import ManifestError, parse
 from modelyard.resources.training.spec import TrainingSpec
 from modelyard.settings import Settings
 
@@ -40,7 +39,6 @@ def decide_training(view: TrainingView, now: datetime, settings: Settings, compu
         finish(ctx, draft)
     elif draft.status.get("frozen"):
         attempts.advance(ctx, draft)
-        _later_edits(ctx, draft)
         save(ctx, draft)
     else:
         _prepare(ctx, draft)
@@ -67,12 +65,6 @@ def _prepare(ctx: Context, draft: Draft) -> None:
         phases.preparing(draft, reason, message, failed=inputs.failed)
         return
     making.commit(ctx, draft, inputs.entries)
-
-
-def _later_edits(ctx: Context, draft: Draft) -> None:
-    """A committed run can still be edited; what of that can't be done is said, and the run goes on."""
-    if gaps := support.unsupported(ctx.spec):
-        phases.refused_later(draft, f"{describe(gaps)}.")
 
 
 def _unreadable(draft: Draft, message: str) -> None:

@@ -84,6 +84,9 @@ def _last_words(draft: Draft, entry: dict[str, Any], outcome: Outcome) -> None:
         kept["last"] = {"step": saved["step"]}
         if isinstance(saved.get("path"), str) and 0 < len(saved["path"]) <= 512:
             kept["last"]["path"] = saved["path"]
+    elif outcome.result == "Done" and report:
+        # A run that is saved leaves its weights alone.
+        (draft.status.get("checkpoint") or {}).pop("last", None)
     if _is_count(report.get("resumedFrom")):
         kept["resumedFrom"] = report["resumedFrom"]
     if kept:

@@ -37,6 +37,7 @@ def output(
         "bytes": said.get("bytes"),
         "files": said.get("files"),
         "digest": said.get("digest"),
+        "weights": said.get("weights"),
         "metrics": _metrics(said.get("metrics")),
         "metadata": {
             "recipe": recipe,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from modelyard.decide.training import weights
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.view import Context
+from modelyard.decide.training.weights import Chosen, Refused
 from modelyard.plan import Create, Obj, PatchMetadata
-from modelyard.resources import support
 from modelyard.resources.meta import (
     ANNOTATION_SAVED,
     LABEL_MODEL,
@@ -23,17 +24,9 @@ from modelyard.resources.meta import (
     PVC,
 )
 from modelyard.resources.objects import annotation, is_deleting, label, owner_reference, ref_to, uid_of
-from modelyard.resources.problems import describe
 from modelyard.resources.times import format_time
 
 EXPIRED: Final = "The output was not saved and was deleted after spec.output.unsavedTTLSeconds."
-
-
-class Refused(NamedTuple):
-    """Why the result is not saved (yet)."""
-
-    reason: str
-    message: str
 
 
 def save(ctx: Context, draft: Draft) -> None:
@@ -44,8 +37,10 @@ def save(ctx: Context, draft: Draft) -> None:
         return
     if draft.status.get("saved") or ctx.spec.save is None:
         return
-    refused = _conflict(ctx) or _not_yet(draft, claim) or _other_form(ctx, draft)
-    if refused is not None:
+    refused = _conflict(ctx) or weights.unknown(ctx) or _not_yet(draft, claim) or _other_form(ctx, draft)
+    chosen = refused or weights.chosen(ctx, draft)
+    if isinstance(chosen, Refused):
+        refused = chosen
         draft.conditions.set("Saved", "False", refused.reason, refused.message)
         return
     wanted = ctx.spec.save
@@ -55,7 +50,7 @@ def save(ctx: Context, draft: Draft) -> None:
     if model is None:
         draft.then(Create(MODEL, _model(ctx, wanted.model)))
     assert claim is not None, "without a claim there is nothing to save"
-    draft.then(_hand_over(ctx, draft, claim, model))
+    draft.then(_hand_over(ctx, draft, claim, model, chosen))
 
 
 def saved_record(ctx: Context, claim: Obj | None) -> Mapping[str, Any] | None:
@@ -81,9 +76,6 @@ def _conflict(ctx: Context) -> Refused | None:
     """Whether the name can be used at all; asked before the run is over, so that a wrong choice is seen early."""
     wanted = ctx.spec.save
     assert wanted is not None, "asked only for a Training that is to be saved"
-    gaps = [p for p in support.unsupported(ctx.spec) if p.path.startswith("spec.save")]
-    if gaps:
-        return Refused("NotSupported", f"{describe(gaps)}.")
     at = f"version {wanted.version} of Model {wanted.model}"
     for claim in ctx.view.saved:
         if label(claim, LABEL_MODEL) == wanted.model and label(claim, LABEL_VERSION) == wanted.version:
@@ -142,12 +134,12 @@ def _model(ctx: Context, name: str) -> dict[str, Any]:
     }
 
 
-def _hand_over(ctx: Context, draft: Draft, claim: Obj, model: Obj | None) -> PatchMetadata:
+def _hand_over(ctx: Context, draft: Draft, claim: Obj, model: Obj | None, chosen: Chosen | None) -> PatchMetadata:
     wanted = ctx.spec.save
     assert wanted is not None, "asked only for a Training that is to be saved"
     retention = ((model or {"spec": {}})["spec"].get("retention") or {}).get("saved") or "Retain"
     owners = [owner_reference(MODEL, model)] if model is not None and retention == "Delete" else []
-    record = json.dumps(_record(ctx, draft), sort_keys=True, separators=(",", ":"))
+    record = json.dumps(_record(ctx, draft, chosen), sort_keys=True, separators=(",", ":"))
     return PatchMetadata(
         ref_to(PVC, claim),
         uid_of(claim),
@@ -160,13 +152,18 @@ def _hand_over(ctx: Context, draft: Draft, claim: Obj, model: Obj | None) -> Pat
     )
 
 
-def _record(ctx: Context, draft: Draft) -> dict[str, Any]:
+def _record(ctx: Context, draft: Draft, chosen: Chosen | None) -> dict[str, Any]:
     """All that the version is known by when the Training is gone."""
-    wanted, output = ctx.spec.save, draft.status["output"]
+    wanted, output = ctx.spec.save, dict(draft.status["output"])
+    if chosen is not None and chosen.path != output.get("path"):
+        # What the run told of its result is about other weights.
+        output = {k: v for k, v in output.items() if k not in ("digest", "bytes", "files", "metrics")}
+        output["path"] = chosen.path
     assert wanted is not None, "asked only for a Training that is to be saved"
     metadata = {
         **(output.get("metadata") or {}),
         "metrics": output.get("metrics") or {},
+        "step": chosen.step if chosen is not None else None,
         "params": draft.status.get("effectiveParams") or {},
         "inputs": draft.status.get("inputs") or [],
     }
@@ -184,4 +181,5 @@ def _record(ctx: Context, draft: Draft) -> dict[str, Any]:
         "tags": list(wanted.tags),
         "metadata": metadata,
     }
+    record["metadata"] = {k: v for k, v in metadata.items() if v is not None}
     return {name: value for name, value in record.items() if value not in (None, [], {})}

@@ -109,13 +109,21 @@ class Save(Spec):
         default=(), description="Words to find it by."
     )
     checkpoint: Annotated[str, StringConstraints(max_length=16, pattern=r"^(Best|Last|step-[0-9]{1,10})$")] | None = (
-        Field(default=None, description="Which weights: `Best`, `Last`, or `step-N`. Unset: what the run exported.")
+        Field(
+            default=None,
+            description="Which weights: `Best` by the held-out metric, `Last`, or `step-N`: those that "
+            "`text-to-image-lora` keeps with the samples of a step. Unset: what the run exported, which is the best.",
+        )
     )
     form: Literal["Adapter", "Merged"] | None = Field(
         default=None, description="For an adapter: alone, or merged into its base. Unset: as the recipe exports it."
     )
     keep_checkpoints: Annotated[bool | None, Unset(False, "checkpoints are many times larger than the weights")] = (
-        Field(default=None, description="Whether the checkpoints stay beside the weights.")
+        Field(
+            default=None,
+            description="Whether the checkpoints stay beside the weights. Else they are removed at the end of a run "
+            "that is saved; those of a run that is saved after its end stay.",
+        )
     )
 
 

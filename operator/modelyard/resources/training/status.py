@@ -196,6 +196,19 @@ class OutputMetadata(Status):
     training_seconds: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Seconds of training.")
 
 
+class Weights(Status):
+    """Which weights of the run can be saved, by their steps."""
+
+    step: Count | None = Field(default=None, description="Step of the weights under `path`.")
+    best_step: Count | None = Field(
+        default=None, description="Step that was best on the held-out split. Unset: nothing was held out."
+    )
+    last_step: Count | None = Field(default=None, description="Last step of the run.")
+    samples: Annotated[tuple[Count, ...], Field(max_length=64), ListType("atomic")] = Field(
+        default=(), description="Steps whose weights are kept beside their sample pictures: the newest 64."
+    )
+
+
 class OutputStatus(Status):
     """What the run has left on its volume."""
 
@@ -206,6 +219,7 @@ class OutputStatus(Status):
     bytes: Count | None = Field(default=None, description="Bytes of the weights and the files beside them.")
     files: Count | None = Field(default=None, description="Number of files.")
     digest: ShortText | None = Field(default=None, description="Digest over names and contents of the files.")
+    weights: Weights | None = Field(default=None, description="Which weights of the run can be saved.")
     metrics: Metrics = Field(default={}, description="Final metrics by name.")
     metadata: OutputMetadata | None = Field(default=None, description="What the trainer says about its result.")
     expires_time: Time | None = Field(default=None, description="When it is deleted unless it is saved.")
