@@ -125,8 +125,12 @@ def _of_pod(pod: Obj) -> Outcome:
         return Outcome("Infrastructure", POD_DELETED, code, report)
     if code is None:
         return Outcome("Infrastructure", POD_LOST, None, report)
-    return Outcome("Error", words or _by_code(code), code, report)
+    broken = words is not None and words.reason in _BROKEN
+    return Outcome("Infrastructure" if broken else "Error", words or _by_code(code), code, report)
 
+
+_BROKEN: Final = frozenset({"GPULost"})
+"""Reasons of the agent that are no fault of the program."""
 
 _OUT_OF_MEMORY = (
     "The trainer was killed because it used more memory than its limit: raise spec.compute.memory or make the batch "

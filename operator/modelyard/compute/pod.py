@@ -120,6 +120,8 @@ def _environment(training: Obj, run: Run, settings: Settings, ca_pem: str | None
     ours |= _world(meta["name"], run.attempt, compute)
     theirs = [v for v in map(dict, compute.get("env") or ()) if v["name"] not in ours]
     named = {v["name"] for v in theirs}
+    if secrets := [v["name"] for v in theirs if "secretKeyRef" in (v.get("valueFrom") or {})]:
+        ours["MODELYARD_SECRETS"] = ",".join(secrets)
     usual = {name: value for name, value in _usual(compute).items() if name not in named}
     return [*_variables(usual), *theirs, *_variables(ours)]
 

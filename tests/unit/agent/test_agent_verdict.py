@@ -174,3 +174,50 @@ def test_several_processes_run_under_torchrun_with_a_static_rendezvous() -> None
 def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(BadInputError, match="MODELYARD_NODES must be a whole number of at least 1"):
         settings.load({"MODELYARD_CONFIG": "{}", "MODELYARD_NODES": "0"}, config_required=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", "GPULost"),
+        ("RuntimeError: CUDA error: all CUDA-capable device(s) is/are busy or unavailable", "GPULost"),
+        (
+            "[rank0]: [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=ALLREDUCE)",
+            "NCCLTimeout",
+        ),
+        ("[PG 0 Rank 1] Some NCCL operations have failed or timed out.", "NCCLTimeout"),
+        ("torch.distributed.DistBackendError: NCCL error in: x.cpp:1, remote process exited", "NCCLError"),
+        ("ncclRemoteError: A call failed possibly due to a network error", "NCCLError"),
+        ("ValueError: timeout must be positive", "Error"),
+    ],
+)
+def test_what_the_last_lines_give_away(line: str, reason: str) -> None:
+    judged = verdict(end(1), lines=["Traceback (most recent call last):", line], step=7)
+    assert (judged.code, judged.reason) == (1, reason)
+    assert line not in judged.message
+    assert "It had reached step 7." in judged.message
+    assert verdict(end(64), lines=[line]).reason == "BadInput"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"connect postgres://me:hunter2@db/x", "connect postgres://[hidden]@db/x"),
+        (b"GET https://s3/x?X-Amz-Signature=abc&y=1 failed", "GET https://s3/x?[hidden] failed"),
+        (b"Authorization: Bearer abc.def", "Authorization: Bearer [hidden]"),
+        (b"{'api_key': 'sk-1', 'b': 2}", "{'api_key': [hidden] 'b': 2}"),
+        (b"using hf_abcdefghijklmnopqrstuvwxyz012345", "using [hidden]"),
+        (b"key AKIAIOSFODNN7EXAMPLE", "key [hidden]"),
+        (b'  File "/opt/lib/python3.11/site-packages/torch/nn/modules/module.py", line 1775, in _call_impl', None),
+        (b"RuntimeError: mat1 and mat2 shapes cannot be multiplied (32x784 and 64x10)", None),
+        (b"loading checkpoints/step-00000120/tensors", None),
+    ],
+)
+def test_what_looks_like_a_credential_is_blanked(line: bytes, shown: str | None) -> None:
+    tail = Tail()
+    tail.feed(line + b"\n")
+    assert tail.lines() == [line.decode() if shown is None else shown]
+
+
+def test_values_from_a_secret_are_blanked_whatever_their_name() -> None:
+    assert secrets_of({"MODELYARD_SECRETS": "A,B", "A": "s3cret-a", "C": "public-c"}, []) == {"s3cret-a"}

@@ -276,3 +276,13 @@ def test_further_resources_that_are_none(name: str, amount: str, words: str) -> 
     training = make_training("t", spec={"compute": {"extraResources": {name: amount}}})
     (problem,) = KubernetesCompute(SETTINGS).problems(training)
     assert words in problem
+
+
+def test_the_agent_knows_which_variables_come_from_secrets() -> None:
+    wanted = [
+        {"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "PLAIN", "value": "x"},
+    ]
+    assert env(pod(compute={"env": wanted}))["MODELYARD_SECRETS"] == "WORD"
+    assert "MODELYARD_SECRETS" not in env(pod())

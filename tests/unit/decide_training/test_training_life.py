@@ -395,6 +395,50 @@ def test_cost_is_what_was_held_from_placed_to_released(world: Yard) -> None:
     assert status(world)["cost"]["gpuSeconds"] == 8 * 130
 
 
+def test_each_attempt_says_what_it_held(world: Yard) -> None:
+    begin(world, **GPU)
+    pod = running(world)
+    world.wait(90)
+    end(world, pod, 75)
+    run(world)
+    release(world, job_ref())
+    world.wait(1000)
+    run(world)
+    running(world, 2)
+    world.wait(30)
+    world.objects.pop(pod_ref(2))  # its node is gone, and with it all that says when it was placed
+    world.objects.pop(job_ref(2))
+    run(world)
+    world.wait(1000)
+    run(world)
+    end(world, running(world, 3), 0, DONE)
+    run(world)
+    held = [(e["attempt"], e["gpuSeconds"]) for e in status(world)["history"]]
+    assert held == [(1, 8 * 100), (2, 8 * 40), (3, 8 * 10)]
+    assert status(world)["cost"]["gpuSeconds"] == sum(seconds for _, seconds in held)
+
+
+LOST = {"result": "failed", "reason": "GPULost", "message": "The GPU is gone.", "lastLines": ["a", "b" * 900, "", 3]}
+
+
+def test_a_lost_gpu_is_nobodys_fault(world: Yard) -> None:
+    begin(world, retry={"onError": 0})
+    end(world, running(world), 1, json.dumps(LOST))
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Retrying", "GPULost")
+    assert status(world)["attempts"]["infrastructure"] == 1
+
+
+@pytest.mark.parametrize(("spec", "count"), [({}, 2), ({"compute": {"image": "mine:1"}}, 0)])
+def test_the_last_lines_of_our_own_trainer_are_kept(world: Yard, spec: Any, count: int) -> None:
+    begin(world, **spec)
+    end(world, running(world), 1, json.dumps({**LOST, "reason": "Error"}))
+    run(world)
+    (entry,) = status(world)["history"]
+    assert len(entry.get("lastLines", [])) == count
+    assert all(len(line) <= 256 for line in entry.get("lastLines", []))
+
+
 def test_the_trainings_own_price_wins(world: Yard) -> None:
     begin(world, **GPU)
     edit_spec(world, budget={"pricePerGPUHour": "1.00"})

@@ -85,6 +85,7 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             out_of_memory=memory.oom_kills() > kills,
             launcher=not given and config.world_size > 1,
             grace=config.grace,
+            lines=tail.lines(),
         )
         reporter.offer(progress.last_word(_now(), judged.result.capitalize()))
         content = message.build(

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import signs
 from .child import Exit
 from .codes import BAD_INPUT, DONE, ERROR, STOPPED, Reason, Verdict
 
@@ -27,8 +28,12 @@ def judge(
     out_of_memory: bool,
     launcher: bool,
     grace: float,
+    lines: Sequence[str] = (),
 ) -> Verdict:
-    """`said`: the program's last `result`; `done`: it said so; `launcher`: `end` is torchrun's, not the program's."""
+    """The verdict. `said`: the program's last `result`; `done`: it said so; `lines`: the last ones of its stderr.
+
+    `launcher`: `end` is torchrun's, not the program's.
+    """
     result = said.get("result") if launcher and end.code == ERROR else None
     if end.code == DONE and not end.signal:
         if done or not end.asked:
@@ -52,6 +57,8 @@ def judge(
     if end.asked and signal.SIGTERM in (end.signal, end.code - 128):
         message = "The program ended on the stop request without saving: it goes on from its last checkpoint."
         return Verdict(STOPPED, "stopped", Reason.STOPPED, message + _after(step))
+    if (sign := signs.of(lines)) is not None:
+        return Verdict(ERROR, "failed", sign[0], sign[1] + _after(step))
     ending = f"was ended by signal {_name(end.signal)}" if end.signal else f"ended with exit code {end.code}"
     message = _message(said) or f"The program {ending}.{_after(step)}"
     return Verdict(ERROR, "failed", _reason(said) or Reason.ERROR, message)

@@ -276,6 +276,8 @@ def _place(draft: Draft, attempt: Attempt) -> None:
     placement = draft.status.setdefault("placement", {})
     seen = {"jobUID": attempt.uid, "pod": attempt.pod, "nodes": list(attempt.nodes)}
     placement |= {name: value for name, value in seen.items() if value}
+    if attempt.placed is not None:
+        placement["placedTime"] = format_time(attempt.placed)
     if attempt.running is not None and attempt.state == "Running":
         draft.status["runningSince"] = format_time(attempt.running)
 

@@ -59,8 +59,13 @@ def charged(
         since = parse_time(cost["asOf"]) if cost.get("asOf") else placed
         # A moment from before this attempt was placed belongs to an earlier one. One that is later than `until` was
         # counted before the true end was known, and what was too much is taken back.
-        seconds += gpus(spec) * int((until - max(since, placed)).total_seconds())
+        seconds += gpus(spec) * int((max(until, placed) - max(since, placed)).total_seconds())
     return _written(max(seconds, 0), spec, known, until)
+
+
+def held(spec: TrainingSpec, placed: datetime | None, until: datetime) -> int:
+    """GPU seconds of one attempt."""
+    return 0 if placed is None else gpus(spec) * max(int((until - placed).total_seconds()), 0)
 
 
 def settled(cost: Mapping[str, Any], spec: TrainingSpec, known: Price | None, default: datetime) -> dict[str, Any]:

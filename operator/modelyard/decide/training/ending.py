@@ -17,8 +17,10 @@ from modelyard.resources.conditions import cut
 from modelyard.resources.meta import JOB
 from modelyard.resources.objects import is_deleting, ref_to, uid_of
 from modelyard.resources.times import format_time, parse_time
+from modelyard.resources.training.status import LINES_MAX
 
 STOP_SLACK_SECONDS: Final = 30
+LINE_MAX: Final = 256
 _MESSAGE_MAX: Final = 512
 
 
@@ -42,10 +44,14 @@ def close(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -
     since = entry.get("runningSince")
     active = max(int((end - parse_time(since)).total_seconds()), 0) if since else 0
     entry |= {"endTime": format_time(end), "activeSeconds": active}
+    if cost.gpus(ctx.spec):
+        entry["gpuSeconds"] = cost.held(ctx.spec, _placed(draft, attempt), end)
     draft.status["activeSeconds"] = int(draft.status.get("activeSeconds") or 0) + active
     draft.status.pop("runningSince", None)
     if attempt.outcome is not None:
         _last_words(draft, entry, attempt.outcome)
+        if attempt.outcome.result == "Error" and _ours(ctx):
+            entry["lastLines"] = _lines(attempt.outcome.report.get("lastLines"))
 
 
 def new_entry(ctx: Context, draft: Draft, attempt: Attempt, cause: str, reason: str, message: str) -> dict[str, Any]:
@@ -93,13 +99,27 @@ def _last_words(draft: Draft, entry: dict[str, Any], outcome: Outcome) -> None:
         draft.status["checkpoint"] = {**(draft.status.get("checkpoint") or {}), **kept}
 
 
+def _ours(ctx: Context) -> bool:
+    """Whether the pod ran our trainer and nobody else's: what another program prints is its owner's."""
+    image = ctx.spec.compute.image if ctx.spec.compute is not None else None
+    return image is None and ctx.spec.recipe.name != "custom"
+
+
+def _lines(said: object) -> list[str]:
+    lines = said if isinstance(said, list) else []
+    return [cut(line, LINE_MAX) for line in lines if isinstance(line, str) and line.strip()][-LINES_MAX:]
+
+
 def charge(ctx: Context, draft: Draft, attempt: Attempt, until: datetime) -> dict[str, Any]:
     """The cost with all that the attempt held up to `until`."""
-    known, placed = charges(draft), attempt.placed
-    if placed is None and (draft.status.get("placement") or {}).get("nodes") and known.get("asOf"):
-        # The pod is gone. That it was placed is on record, and counted up to `asOf`.
-        placed = parse_time(known["asOf"])
-    return cost.charged(known, ctx.spec, cost.price(ctx.spec, ctx.settings.prices), placed, until)
+    price = cost.price(ctx.spec, ctx.settings.prices)
+    return cost.charged(charges(draft), ctx.spec, price, _placed(draft, attempt), until)
+
+
+def _placed(draft: Draft, attempt: Attempt) -> datetime | None:
+    """When the attempt got its nodes: its pod may be gone, and it is on record."""
+    recorded = (draft.status.get("placement") or {}).get("placedTime")
+    return parse_time(recorded) if recorded else attempt.placed
 
 
 def charges(draft: Draft) -> dict[str, Any]:

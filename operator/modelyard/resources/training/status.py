@@ -43,10 +43,12 @@ HISTORY_MAX = 10
 EPOCHS_MAX = 50
 METRICS_MAX = 64
 INPUTS_MAX = 8
+LINES_MAX = 8
 COLLECTOR_FIELDS: Final = ("progress", "metrics", "epochs", "checkpoint.lastReported")
 
 AttemptCause = Literal["Infrastructure", "Error", "BadInput", "Suspended", "Stopped", "Succeeded"]
 Metrics = Annotated[dict[str, float], Field(max_length=METRICS_MAX)]
+LogLine = Annotated[str, StringConstraints(max_length=256)]
 Path = Annotated[str, StringConstraints(max_length=512)]
 
 
@@ -145,10 +147,18 @@ class HistoryEntry(Status):
     running_since: Time | None = Field(default=None, description="When its pods ran.")
     end_time: Time | None = Field(default=None, description="When it was over.")
     active_seconds: Count | None = Field(default=None, description="Seconds in which its pods ran.")
+    gpu_seconds: Count | None = Field(
+        default=None, description="Seconds times GPUs that it held, from being placed until it was over."
+    )
     cause: AttemptCause | None = Field(default=None, description="Why it ended, and whose budget it counts against.")
     reason: Reason | None = Field(default=None, description="The cause as one word.")
     message: LongText | None = Field(default=None, description="The cause in words.")
     exit_code: int | None = Field(default=None, description="Exit code of the trainer.")
+    last_lines: Annotated[tuple[LogLine, ...], Field(max_length=LINES_MAX), ListType("atomic")] = Field(
+        default=(),
+        description="Last lines of the trainer's log after a failure, with what looks like a credential blanked. None "
+        "of images and programs of the user: those are in the pod's log alone.",
+    )
     step: Count | None = Field(default=None, description="Last step that it reached.")
     resumed_from: Count | None = Field(default=None, description="Step that it went on from.")
 
@@ -162,6 +172,7 @@ class Placement(Status):
     nodes: Annotated[tuple[ObjectName, ...], Field(max_length=64), ListType("atomic")] = Field(
         default=(), description="Nodes: the first 64."
     )
+    placed_time: Time | None = Field(default=None, description="When its first pod got a node.")
     gpu_type: ShortText | None = Field(default=None, description="Type of the GPUs.")
     gpus: Count | None = Field(default=None, description="GPUs on all nodes.")
     provider_id: ShortText | None = Field(default=None, description="Id of the pod at the provider.")
