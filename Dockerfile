@@ -30,6 +30,7 @@ RUN printf '#!/opt/modelyard/bin/python\nimport sys\nfrom modelyard.cli import m
 RUN printf 'modelyard:x:1000:1000::/tmp:/usr/sbin/nologin\n' >> /etc/passwd
 COPY operator/modelyard /opt/modelyard/app/modelyard
 COPY training/modelyard_training/__init__.py /opt/modelyard/app/modelyard_training/__init__.py
+COPY training/modelyard_training/agent /opt/modelyard/app/modelyard_training/agent
 COPY training/modelyard_training/params /opt/modelyard/app/modelyard_training/params
 RUN /opt/modelyard/bin/python -m compileall -q /opt/modelyard/app
 USER 1000:1000

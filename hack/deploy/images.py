@@ -35,7 +35,7 @@ LOCKS = "requirements/bootstrap.lock"
 OPERATOR = Image(
     "modelyard",
     "Dockerfile",
-    ("operator/modelyard", "training/modelyard_training/params"),
+    ("operator/modelyard", "training/modelyard_training/agent", "training/modelyard_training/params"),
     (LOCKS, "requirements/operator.lock"),
 )
 TRAINER = Image(

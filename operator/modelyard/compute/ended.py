@@ -51,6 +51,7 @@ _POD_REASONS: Final = {
 }
 POD_LOST = Cause("PodLost", "The pod is gone, and nothing says why: somebody deleted it, or its node went away.")
 POD_DELETED = Cause("PodDeleted", "Somebody deleted the pod.")
+AGENT_MISSING = Cause("AgentMissing", "The agent could not be put into the pod: see the log of its container `agent`.")
 DEADLINE = Cause("DeadlineExceeded", "The Job's own deadline passed.")
 
 
@@ -113,6 +114,8 @@ def _of_pod(pod: Obj) -> Outcome:
         return Outcome("Done", words or Cause("Completed", "Training is complete."), 0, report)
     if code == BAD_INPUT:
         return Outcome("BadInput", words or Cause("BadInput", "The trainer refused its input."), code, report)
+    if end.get("reason") in _NOT_STARTED:
+        return Outcome("BadInput", _not_started(pod), code, report)
     if (disruption := disrupted(pod)) is not None:
         return Outcome("Infrastructure", disruption, code, report)
     if (by_node := _by_node(str(status.get("reason", "")))) is not None:
@@ -123,6 +126,8 @@ def _of_pod(pod: Obj) -> Outcome:
         return Outcome("Error", Cause("OutOfMemory", _OUT_OF_MEMORY), code, report)
     if pod.get("metadata", {}).get("deletionTimestamp"):
         return Outcome("Infrastructure", POD_DELETED, code, report)
+    if code is None and _agent_missing(pod):
+        return Outcome("Infrastructure", AGENT_MISSING, None, report)
     if code is None:
         return Outcome("Infrastructure", POD_LOST, None, report)
     broken = words is not None and words.reason in _BROKEN
@@ -136,6 +141,22 @@ _OUT_OF_MEMORY = (
     "The trainer was killed because it used more memory than its limit: raise spec.compute.memory or make the batch "
     "smaller."
 )
+
+
+_NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
+
+
+def _not_started(pod: Obj) -> Cause:
+    container = next((c for c in pod.get("spec", {}).get("containers", ()) if c.get("name") == CONTAINER), {})
+    program = cut(str((container.get("command") or ["its program"])[0]), 64)
+    image = cut(str(container.get("image", "")), 256)
+    return Cause("ImageNotUsable", f"Image {image} can't start {program}: it must have it, and run under any user.")
+
+
+def _agent_missing(pod: Obj) -> bool:
+    """Whether a container that comes before the trainer failed."""
+    before = pod.get("status", {}).get("initContainerStatuses", ())
+    return any(s.get("state", {}).get("terminated", {}).get("exitCode") for s in before)
 
 
 def _by_node(reason: str) -> Cause | None:

@@ -25,9 +25,17 @@ TOKEN_FOLDER: Final = "/var/run/secrets/modelyard"
 TOKEN_FILE: Final = f"{TOKEN_FOLDER}/token"
 TOKEN_SECONDS: Final = 3600
 COMMAND: Final = "modelyard-train"
+AGENT_FOLDER: Final = "/modelyard/agent"
+AGENT_FILE: Final = f"{AGENT_FOLDER}/modelyard-train.pyz"
 
 GRACE_SECONDS: Final = 120
 """Time for a last checkpoint where `checkpoint.graceSeconds` is unset."""
+
+_CONTAINER_SECURITY: Final = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,7 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
             "terminationGracePeriodSeconds": grace_seconds(spec),
             "securityContext": _pod_security(settings),
             "subdomain": run_service(training["metadata"]["name"]) if placing.node_count(compute) > 1 else None,
+            "initContainers": [_agent_container(settings)] if _custom(spec) else [],
             "containers": [_container(training, run, settings, ca_pem)],
             "volumes": _volumes(training, run, compute, settings),
             "nodeSelector": dict(compute.get("nodeSelector") or {}),
@@ -78,22 +87,46 @@ def pod_spec(training: Obj, run: Run, settings: Settings, ca_pem: str | None) ->
     )
 
 
+def _custom(spec: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The user's own program, if the recipe is that."""
+    recipe = spec.get("recipe") or {}
+    return (recipe.get("custom") or {}) if recipe.get("name") == "custom" else None
+
+
+def _command(spec: Mapping[str, Any]) -> list[str]:
+    """Process 1 is the agent in every image; a program of the user's own is its argument."""
+    program = _custom(spec)
+    if program is None:
+        return [COMMAND]
+    return ["python3", AGENT_FILE, "--", *program.get("command", ()), *(program.get("args") or ())]
+
+
+def _agent_container(settings: Settings) -> dict[str, Any]:
+    """Brings the agent, one file of Python, into a pod whose image knows nothing of it."""
+    resources = {"cpu": "50m", "memory": "128Mi"}
+    return {
+        "name": "agent",
+        "image": settings.images.loader,
+        "imagePullPolicy": settings.images.pull_policy,
+        "command": ["python", "-m", "modelyard_training.agent.bundle", AGENT_FILE],
+        "resources": {"requests": resources, "limits": {"memory": resources["memory"]}},
+        "volumeMounts": [{"name": "agent", "mountPath": AGENT_FOLDER}],
+        "securityContext": _CONTAINER_SECURITY,
+    }
+
+
 def _container(training: Obj, run: Run, settings: Settings, ca_pem: str | None) -> dict[str, Any]:
     compute = training["spec"].get("compute") or {}
     return {
         "name": CONTAINER,
         "image": compute.get("image") or settings.images.trainer,
         "imagePullPolicy": settings.images.pull_policy,
-        "command": [COMMAND],
+        "command": _command(training["spec"]),
         "env": _environment(training, run, settings, ca_pem),
         "resources": _resources(compute, settings),
         "terminationMessagePolicy": "File",
-        "volumeMounts": _mounts(run, settings),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "volumeMounts": _mounts(training["spec"], run, settings),
+        "securityContext": _CONTAINER_SECURITY,
     }
 
 
@@ -161,6 +194,8 @@ def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Sett
         {"name": "tmp", "emptyDir": _set({"sizeLimit": compute.get("scratch")})},
         {"name": "shm", "emptyDir": {"medium": "Memory"}},
     ]
+    if _custom(training["spec"]) is not None:
+        volumes.append({"name": "agent", "emptyDir": {}})
     for name, claim, _ in run.inputs():
         volumes.append({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
     if settings.collector.url:
@@ -170,7 +205,7 @@ def _volumes(training: Obj, run: Run, compute: Mapping[str, Any], settings: Sett
     return volumes
 
 
-def _mounts(run: Run, settings: Settings) -> list[dict[str, Any]]:
+def _mounts(spec: Mapping[str, Any], run: Run, settings: Settings) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [
         {"name": "output", "mountPath": OUTPUT_PATH},
         {"name": "tmp", "mountPath": "/tmp"},
@@ -178,6 +213,8 @@ def _mounts(run: Run, settings: Settings) -> list[dict[str, Any]]:
     ]
     for name, _, path in run.inputs():
         mounts.append(_set({"name": name, "mountPath": input_path(name), "subPath": path, "readOnly": True}))
+    if _custom(spec) is not None:
+        mounts.append({"name": "agent", "mountPath": AGENT_FOLDER, "readOnly": True})
     if settings.collector.url:
         mounts.append({"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True})
     return mounts

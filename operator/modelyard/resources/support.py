@@ -40,6 +40,7 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
             "text-regression",
             "causal-lm",
             "text-to-image-lora",
+            "custom",
         ),
     ),
     Gap("recipe.unsetParams", only=("Default",)),

@@ -286,3 +286,19 @@ def test_the_agent_knows_which_variables_come_from_secrets() -> None:
     ]
     assert env(pod(compute={"env": wanted}))["MODELYARD_SECRETS"] == "WORD"
     assert "MODELYARD_SECRETS" not in env(pod())
+
+
+CUSTOM: Any = {"recipe": {"name": "custom", "custom": {"command": ["python3", "train.py"], "args": ["--lr", "1"]}}}
+
+
+def test_a_program_of_the_users_own_is_the_agents_argument() -> None:
+    found = pod(**CUSTOM, compute={"image": "mine:1"})
+    (agent,), (trainer,) = found["initContainers"], found["containers"]
+    assert (agent["image"], trainer["image"]) == ("modelyard:latest", "mine:1")
+    file = agent["command"][-1]
+    assert trainer["command"] == ["python3", file, "--", "python3", "train.py", "--lr", "1"]
+    (shared,) = [m["name"] for m in agent["volumeMounts"]]
+    assert {"name": shared, "mountPath": file.rpartition("/")[0], "readOnly": True} in trainer["volumeMounts"]
+    assert {"name": shared, "emptyDir": {}} in found["volumes"]
+    assert agent["securityContext"] == trainer["securityContext"]
+    assert "initContainers" not in pod()

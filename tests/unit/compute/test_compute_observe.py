@@ -162,6 +162,22 @@ ENDED: list[tuple[str, Obj, list[Obj], str, str, str]] = [
         "PodDeleted",
         "Somebody deleted",
     ),
+    (
+        "no python",
+        job(failed()),
+        [pod("Failed", ended(128, "exec: python3: not found in secret-host", reason="StartError"))],
+        "BadInput",
+        "ImageNotUsable",
+        "must have it",
+    ),
+    (
+        "no agent",
+        job(failed("BackoffLimitExceeded")),
+        [pod("Failed", None, initContainerStatuses=[{"name": "agent", "state": {"terminated": {"exitCode": 1}}}])],
+        "Infrastructure",
+        "AgentMissing",
+        "container `agent`",
+    ),
     ("node pressure", job(failed()), [pod("Failed", None, reason="Evicted")], "Infrastructure", "Evicted", "evicted"),
     ("admission", job(failed()), [pod("Failed", None, reason="OutOfcpu")], "Infrastructure", "NodeRefused", "node"),
     *[

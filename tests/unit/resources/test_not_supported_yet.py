@@ -38,8 +38,6 @@ def test_what_is_refused() -> None:
     ]
     assert refused(compute={"nodes": 1, "gpu": "H100:1", "provider": "kubernetes"}) == []
     assert refused(compute={"extraResources": {}}, budget={}) == []
-    custom = refused(recipe={"name": "custom", "custom": {"command": ["a"]}})
-    assert custom[0].startswith('spec.recipe.name: "custom" is not supported yet')
     assert [p.path for p in unsupported(parse(ModelSourceSpec, {"type": "CONDA"}))] == ["spec.type"]
     assert unsupported(parse(ModelSpec, {"versions": [{"name": "b", "share": {"enabled": True}}]})) == []
 
@@ -64,6 +62,8 @@ def test_what_is_supported() -> None:
             "podAnnotations": {"a": "b"},
             "nodeSelector": {"a": "b"},
             "tolerations": [{"operator": "Exists"}],
+            "extraResources": {"rdma/hca": 1},
+            "topology": {"required": "zone"},
         },
         suspend=True,
         checkpoint={"everySeconds": 1, "everySteps": 1, "keep": 1, "graceSeconds": 5, "resume": "Never"},

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import checkpoints, launch, memory, message, settings, verdict
+from . import checkpoints, launch, memory, message, product, settings, verdict
 from .child import Stop, run
 from .codes import BAD_INPUT, ERROR, STOPPED, BadInputError, Reason, Verdict
 from .loopback import Loopback
@@ -87,6 +87,9 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             grace=config.grace,
             lines=tail.lines(),
         )
+        summary = _summary(progress.result)
+        if given and judged.result == "done" and config.node_rank == 0:
+            summary = {**product.describe(config.output, progress.metrics), **summary}
         reporter.offer(progress.last_word(_now(), judged.result.capitalize()))
         content = message.build(
             judged,
@@ -94,7 +97,7 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             progress.resumed_from(resume.step if resume else None),
             checkpoints.newest(config.output),
             config.output,
-            _summary(progress.result),
+            summary,
             tail.lines(secrets_of(os.environ, [config.token_file])),
         )
         # Written before the flush: should the rest of the grace period not be enough, the message is there.

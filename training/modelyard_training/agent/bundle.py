@@ -11,9 +11,18 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _MAIN = """\
+import os
 import sys
 if sys.version_info < (3, 9):
-    sys.exit("The agent needs Python 3.9 or newer in the image.")
+    # What the agent would do, in words that the oldest Python 3 understands: refuse the image for good, and say so.
+    text = "Modelyard's agent needs Python 3.9 or newer as python3 in the image: choose another spec.compute.image."
+    try:
+        with open(os.environ.get("MODELYARD_TERMINATION_LOG") or "/dev/termination-log", "w") as log:
+            log.write('{"result": "failed", "reason": "BadInput", "message": "' + text + '"}')
+    except OSError:
+        pass
+    sys.stderr.write(text + "\\n")
+    sys.exit(64)
 from modelyard_training.agent.__main__ import main
 sys.exit(main())
 """
@@ -24,6 +33,7 @@ def build(target: Path) -> None:
     files = {f"modelyard_training/agent/{file.name}": file.read_text("utf-8") for file in sorted(_HERE.glob("*.py"))}
     files["modelyard_training/__init__.py"] = ""
     files["__main__.py"] = _MAIN
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as stream:
         stream.write(b"#!/usr/bin/env python3\n")
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

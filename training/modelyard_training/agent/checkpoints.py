@@ -2,6 +2,7 @@
 
 The contract with whoever writes them: a checkpoint is a folder `checkpoints/step-XXXXXXXX`, and it is valid once it
 holds `complete.json`, which is written last and put in place by a rename. A folder without it is torn and never used.
+A stock Hugging Face `Trainer`'s are taken too: `checkpoints/checkpoint-N`, where `trainer_state.json` comes last.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import NamedTuple
 
 FOLDER = "checkpoints"
 MARKER = "complete.json"
-_NAME = re.compile(r"step-(\d{8,18})")
+_NAMES = ((re.compile(r"step-(\d{8,18})"), MARKER), (re.compile(r"checkpoint-(\d{1,18})"), "trainer_state.json"))
+_UNFINISHED = "checkpoint-is-incomplete.txt"
 
 
 class Checkpoint(NamedTuple):
@@ -25,21 +27,21 @@ class Checkpoint(NamedTuple):
 
 def newest(output: Path) -> Checkpoint | None:
     """The valid checkpoint with the highest step under `output`, or None."""
-    found: list[Checkpoint] = []
+    found: list[tuple[Checkpoint, str]] = []
     try:
         entries = list((output / FOLDER).iterdir())
     except OSError:
         return None
     for entry in entries:
-        match = _NAME.fullmatch(entry.name)
-        if match:
-            found.append(Checkpoint(int(match.group(1)), entry))
-    return next((c for c in sorted(found, reverse=True) if _valid(c.path)), None)
+        for pattern, last in _NAMES:
+            if match := pattern.fullmatch(entry.name):
+                found.append((Checkpoint(int(match.group(1)), entry), last))
+    return next((c for c, last in sorted(found, reverse=True) if _valid(c.path, last)), None)
 
 
-def _valid(folder: Path) -> bool:
+def _valid(folder: Path, last: str) -> bool:
     # A machine that lost power may keep the name of a renamed file without its content, so the content is read too.
     try:
-        return isinstance(json.loads((folder / MARKER).read_bytes()), dict)
+        return isinstance(json.loads((folder / last).read_bytes()), dict) and not (folder / _UNFINISHED).exists()
     except (OSError, ValueError):
         return False

@@ -37,6 +37,7 @@ class Progress:
     step: int | None = None
     done: bool = False
     result: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     _known: dict[str, Any] = field(default_factory=dict)
     _percent: float | None = None
     _eta: int | None = None
@@ -57,6 +58,7 @@ class Progress:
             metrics = self._take_kubeflow(kubeflow) if isinstance(kubeflow, dict) else {}
             extra = self._take_ours(ours) if isinstance(ours, dict) else {}
             metrics.update(extra.pop("metrics", {}))
+            self.metrics = _bounded({**metrics, **self.metrics, **metrics})
             self._take_steps(now)
             first = self._seq == 0
             row = "epochRow" in extra

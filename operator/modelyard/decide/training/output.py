@@ -51,6 +51,9 @@ def output(
             "version": base["version"],
             "resolvedRevision": base.get("resolvedRevision"),
         }
+    if recipe == "custom" and said and not said.get("path"):
+        # A program of the user's own that has ended well and has left nothing where a result belongs.
+        found |= {"path": None, "kind": None}
     return _fitting({name: value for name, value in found.items() if value is not None})
 
 

@@ -106,6 +106,8 @@ def _not_yet(draft: Draft, claim: Obj | None) -> Refused | None:
         return Refused("OutputExpired", EXPIRED)
     if claim is None or is_deleting(claim):
         return Refused("OutputLost", "The output volume is gone: there is nothing to save.")
+    if not (draft.status.get("output") or {}).get("path"):
+        return Refused("NothingToSave", "The program left nothing in $MODELYARD_OUTPUT/model: there is no result.")
     return None
 
 

@@ -61,6 +61,10 @@ def _recipe(ctx: Context) -> list[str]:
         )
     if recipe.base_model == "None" and base is not None:
         found.append(str(Problem("spec.model.ref", f"recipe {recipe.name} trains from scratch; remove the base model")))
+    if recipe.name == "custom" and ctx.spec.recipe.determinism == "Bitwise":
+        found.append(
+            str(Problem("spec.recipe.determinism", "Bitwise can't be promised of a program of your own; remove it"))
+        )
     if recipe.dataset == "Required" and ctx.spec.dataset is None:
         found.append(str(Problem("spec.dataset", f"is required: recipe {recipe.name} has nothing to learn from")))
     return found
