@@ -147,7 +147,8 @@ _NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
 
 
 def _not_started(pod: Obj) -> Cause:
-    container = next((c for c in pod.get("spec", {}).get("containers", ()) if c.get("name") == CONTAINER), {})
+    named = [c for c in pod.get("spec", {}).get("containers", ()) if c.get("name") == CONTAINER]
+    container: Obj = named[0] if named else {}
     program = cut(str((container.get("command") or ["its program"])[0]), 64)
     image = cut(str(container.get("image", "")), 256)
     return Cause("ImageNotUsable", f"Image {image} can't start {program}: it must have it, and run under any user.")
