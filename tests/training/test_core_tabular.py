@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from modelyard_training.core import files
-from modelyard_training.recipes import tabular, tabular_predict
+from modelyard_training.recipes.tabular import encode as tabular
+from modelyard_training.recipes.tabular import predict as tabular_predict
 
 
 def predict_alone(model: Path, rows: Path) -> list[dict[str, str]]:
@@ -90,7 +91,7 @@ def test_metadata_is_complete(trainer: Callable[..., Any], breast_cancer_csv: st
     assert (metadata["trainSamples"], metadata["testSamples"]) == (456, 113)
     assert metadata["trainingSeconds"] > 0
     assert metadata["bytes"] == sum(entry["bytes"] for entry in listing.values())
-    assert metadata["files"] == len(listing) == 3
+    assert metadata["files"] == len(listing) == 4
     assert metadata["digest"] == files.tree_digest(listing)
     assert set(metadata["metrics"]) == {"loss", "validationLoss", "accuracy", "f1", "auroc"}
     assert result["summary"]["digest"] == metadata["digest"]
@@ -125,7 +126,7 @@ def test_categories_missing_values_and_dates_are_encoded_alike_in_both_places(tr
     assert [c["name"] for c in spec["categorical"]] == ["city", "member", "code"]
 
     frame = pl.read_csv(run.root / "data" / "people.csv", null_values=spec["missing"], try_parse_dates=True)
-    by_columns = tabular._tensors(spec, frame)
+    by_columns = tabular.encoded(spec, frame)
     by_rows = tabular_predict.encode(spec, list(csv.DictReader(text.splitlines())))
     typed = tabular_predict.encode(spec, frame.to_dicts())
     assert torch.equal(by_columns[0], by_rows[0])
