@@ -29,6 +29,8 @@ class Trainer:
     config: dict[str, Any]
     model: Path | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    resume_from: Path | None = None
+    """The checkpoint of another run, where there is none of its own."""
 
     def __post_init__(self) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
@@ -40,6 +42,8 @@ class Trainer:
     def environment(self) -> dict[str, str]:
         """What the agent gives its child; resumes from the newest complete checkpoint, as the agent does."""
         complete = sorted(p.parent for p in self.output.glob("checkpoints/step-*/complete.json"))
+        if not complete and self.resume_from is not None:
+            complete = [self.resume_from]
         env = {
             "MODELYARD_CONFIG": json.dumps(self.config),
             "MODELYARD_DATASET": str(self.root / "data"),

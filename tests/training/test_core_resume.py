@@ -265,3 +265,22 @@ def test_checkpoints_go_with_the_end_of_a_run_that_is_saved(trainer: Callable[..
     other = trainer(config, {"digits.csv": digits_csv}, extra={"MODELYARD_TRAINING_UID": "u-2"})
     assert other.here()[0] == 0
     assert other.metadata()["training"]["uid"] == "u-2", "another Training trains anew"
+
+
+def test_a_run_goes_on_from_another_ones_checkpoint(trainer: Callable[..., Any], digits_csv: str) -> None:
+    def config(epochs: int) -> dict[str, Any]:
+        params = {**CONFIG["params"], "epochs": epochs, "schedule": "Constant", "warmupRatio": 0.0}
+        return {**CONFIG, "params": params}
+
+    longest, first = (trainer(config(n), {"digits.csv": digits_csv}, name=f"for {n}") for n in (4, 2))
+    for run in (longest, first):
+        assert run.here()[0] == 0
+    newest = first.output / "checkpoints" / f"step-{first.steps()[-1]:08d}"
+    further = trainer(config(4), {"digits.csv": digits_csv}, name="further")
+    further.resume_from = newest
+    before = files.listing(first.output)
+    code, result = further.here()
+    assert code == 0
+    assert result["resumedFrom"] == first.steps()[-1]
+    assert losses(further) == [(s, v) for s, v in losses(longest) if s > first.steps()[-1]]
+    assert files.listing(first.output) == before, "what is gone on from is left as it is"

@@ -31,12 +31,13 @@ from modelyard.resources.meta import (
     TRAINING,
 )
 from modelyard.resources.names import output_volume, training_job
-from modelyard.resources.objects import annotation, controller_uid, label, uid_of
+from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
 from modelyard.resources.volumes import LABEL_VOLUME, Seen
 from modelyard.settings import Settings
 
 TRAININGS_BY_NAMED = "trainings-by-named"
 """Trainings by what their spec names: `Model/<namespace>/<name>` and `ModelSource/<namespace>/<name>`."""
+TRAININGS_BY_ORIGIN = "trainings-by-origin"
 TRAININGS_BY_SAVE = "trainings-by-save"
 PODS_BY_TRAINING = "pods-by-training"
 SAVED_BY_MODEL = "saved-by-model"
@@ -64,6 +65,7 @@ class TrainingController:
         """Adds the indexes of what Trainings name and what was made for them."""
         store.add_index(TRAININGS_BY_NAMED, TRAINING, _named)
         store.add_index(TRAININGS_BY_SAVE, TRAINING, _saves)
+        store.add_index(TRAININGS_BY_ORIGIN, TRAINING, _goes_on_from)
         store.add_index(PODS_BY_TRAINING, POD, _training_of)
         store.add_index(SAVED_BY_MODEL, PVC, _saved_of)
         store.add_index(DOWNLOADS_BY_VOLUME, JOB, _volume_of)
@@ -75,6 +77,9 @@ class TrainingController:
             yield Key(namespace, name)
             for target in _saves(obj):
                 yield from _keys(store.indexed(TRAININGS_BY_SAVE, target))
+            yield from _keys(store.indexed(TRAININGS_BY_ORIGIN, f"{namespace}/{name}"))
+            if origin := _origin(_spec(obj)):
+                yield Key(namespace, origin)
         elif kind in (MODEL, MODELSOURCE):
             yield from _keys(store.indexed(TRAININGS_BY_NAMED, f"{kind.kind}/{namespace}/{name}"))
         elif kind in (PVC, JOB, POD):
@@ -96,6 +101,8 @@ class TrainingController:
         if training is None:
             return None
         spec = _spec(training)
+        name = _origin(spec)
+        origin = store.get(TRAINING, key.namespace, name) if name else None
         view = TrainingView(
             training,
             models=_found_models(store, key, spec),
@@ -108,6 +115,9 @@ class TrainingController:
             strangers=_strangers(store, facts, training),
             saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
             rivals=_rivals(store, training),
+            origin=origin,
+            origin_claim=_output_of(store, key, origin),
+            successors=_successors(store, key),
         )
         return Scene(view, KubernetesCompute(self._settings, facts.ca_pem), NativePlane(self._settings, facts.ca_pem))
 
@@ -206,6 +216,33 @@ def _rivals(store: Store, training: Obj) -> tuple[Obj, ...]:
         for other in store.indexed(TRAININGS_BY_SAVE, target)
         if uid_of(other) != uid_of(training) and (other.get("status") or {}).get("phase") != "Failed"
     )
+
+
+def _output_of(store: Store, key: Key, origin: Obj | None) -> Obj | None:
+    """The output volume of the Training to go on from, as far as it is there to stay."""
+    claim = (((origin or {}).get("status") or {}).get("output") or {}).get("pvc")
+    found = store.get(PVC, key.namespace, claim) if claim else None
+    return None if found is None or is_deleting(found) else found
+
+
+def _successors(store: Store, key: Key) -> tuple[Obj, ...]:
+    """Trainings that have on record that they go on from this one."""
+    return tuple(
+        other
+        for other in store.indexed(TRAININGS_BY_ORIGIN, str(key))
+        for used in (other.get("status") or {}).get("inputs") or ()
+        if used["name"] == "checkpoint" and used.get("training") == key.name
+    )
+
+
+def _origin(spec: dict[str, Any]) -> str | None:
+    found = ((spec.get("checkpoint") or {}).get("from") or {}).get("training")
+    return str(found) if found else None
+
+
+def _goes_on_from(training: Obj) -> Iterator[str]:
+    if name := _origin(_spec(training)):
+        yield f"{training['metadata']['namespace']}/{name}"
 
 
 def _spec(training: Obj) -> dict[str, Any]:

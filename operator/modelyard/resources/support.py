@@ -49,7 +49,6 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
     Gap("compute.nodes", only=(1,)),
     Gap("compute.queueName"),
     Gap("pauseAfter"),
-    Gap("checkpoint.from"),
     Gap("export"),
 )
 

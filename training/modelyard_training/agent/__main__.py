@@ -48,6 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str], config: Settings, stop: Stop) -> int:
     resume = checkpoints.newest(config.output) if config.resume else None
+    if resume is None and config.origin is not None:
+        resume = checkpoints.newest(config.origin)
+        if resume is None:
+            raise BadInputError("The Training of spec.checkpoint.from has left no whole checkpoint: name another.")
     progress, tail = Progress(), Tail()
     reporter = Reporter(config, lambda: progress.beat(_now()))
 

@@ -33,6 +33,7 @@ class Settings:
     dataset: Path | None
     adapter: Path | None
     assistant: Path | None
+    origin: Path | None
     config: Mapping[str, Any]
     grace: float
     collector_url: str | None
@@ -75,6 +76,7 @@ def load(env: Mapping[str, str], config_required: bool) -> Settings:
         dataset=_folder(env, "MODELYARD_DATASET"),
         adapter=_folder(env, "MODELYARD_ADAPTER"),
         assistant=_folder(env, "MODELYARD_ASSISTANT"),
+        origin=_folder(env, "MODELYARD_CHECKPOINT"),
         config=_config(env.get("MODELYARD_CONFIG", ""), config_required),
         grace=float(_number(env, "MODELYARD_GRACE_SECONDS", 30, least=1)),
         collector_url=env.get("MODELYARD_COLLECTOR_URL") or None,
@@ -119,6 +121,7 @@ def _inputs(settings: Settings) -> tuple[tuple[Path, str], ...]:
         (settings.adapter, "adapter"),
         (settings.assistant, "assistant model"),
         (settings.dataset, "data set"),
+        (settings.origin, "Training to go on from"),
     )
     return tuple((folder, what) for folder, what in named if folder is not None)
 

@@ -104,6 +104,11 @@ class Loop:
             self.last_checkpoint = (self.progress.step, resume_from)
         else:
             self._prepare()
+        if resume_from is not None and resume_from.parent != self.checkpoints.folder:
+            # Of another Training, whose volume is not there for ever: the best is looked for anew.
+            p = self.progress
+            p.best_value = p.best_step = p.best_epoch = None
+            p.best_metrics, p.stale_epochs, p.ended = {}, 0, False
         self._resumed_from = resume_from
         self._first_step = self.progress.step
         self.checkpoints.start(self.progress.step if resume_from is not None else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from modelyard.decide.ports import DataPlane
-from modelyard.decide.training import attempts, making, phases
+from modelyard.decide.training import attempts, making, origin, phases
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.finish import finish
 from modelyard.decide.training.inputs import resolve
@@ -26,9 +26,11 @@ from modelyard.settings import Settings
 
 def decide_training(view: TrainingView, now: datetime, settings: Settings, compute: Compute, plane: DataPlane) -> Plan:
     """What to write next for this Training, and when to look again. Decided twice, it asks for nothing new."""
-    if is_deleting(view.training):
-        return Plan()  # its owner references take everything along but what was saved
     draft = Draft(view.training, now)
+    if is_deleting(view.training):
+        return origin.leave(view, draft)
+    if (held := origin.hold(view)) is not None:
+        return Plan((held,))
     try:
         spec = parse(TrainingSpec, view.training.get("spec"))
     except ManifestError as error:

@@ -13,6 +13,7 @@ from modelyard.decide.training import phases
 from modelyard.decide.training.attempts import is_gone, observe
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.ending import close
+from modelyard.decide.training.origin import users
 from modelyard.decide.training.save import EXPIRED, save, saved_record
 from modelyard.decide.training.view import Context
 from modelyard.plan import Delete, Obj
@@ -84,7 +85,7 @@ def _expire(ctx: Context, draft: Draft) -> None:
     if ctx.now < expires:
         _warn(ctx, draft, seconds)
         draft.look_again_at(expires)
-    elif not is_deleting(claim):
+    elif not is_deleting(claim) and not users(ctx.view):
         draft.then(Delete(ref_to(PVC, claim), uid_of(claim)))
 
 

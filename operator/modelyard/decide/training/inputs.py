@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelyard.decide.training import data
+from modelyard.decide.training import data, origin
 from modelyard.decide.training.validate import assistant_ref, version_entry, version_ref
 from modelyard.decide.training.view import Context
 from modelyard.plan import Action
@@ -47,6 +47,8 @@ def resolve(ctx: Context) -> Inputs:
     elif dataset is not None:
         entry, actions, requeue = data.step(ctx)
         entries.append(entry)
+    if (checkpoint := origin.entry(ctx)) is not None:
+        entries.append(checkpoint)
     late = next((e for e in entries if e["phase"] != "Ready"), None)
     if late is None:
         return Inputs(tuple(entries), actions=actions, requeue_after=requeue)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from modelyard.decide.training import origin
 from modelyard.decide.training.view import Context, TrainingView
 from modelyard.plan import Obj
 from modelyard.resources import sources, support
@@ -39,7 +40,7 @@ def refusal(ctx: Context) -> Refusal | None:
         return Refusal("NotSupported", _sentence(describe(gaps)))
     if wrong := [*_recipe(ctx), *ctx.compute.problems(ctx.view.training)]:
         return Refusal("InvalidSpec", _sentence("; ".join(wrong)))
-    return _model(ctx) or _assistant(ctx) or _dataset(ctx)
+    return _model(ctx) or _assistant(ctx) or _dataset(ctx) or _origin(ctx)
 
 
 def version_entry(model: Obj, version: str) -> dict[str, Any] | None:
@@ -124,6 +125,11 @@ def _dataset(ctx: Context) -> Refusal | None:
     if dataset.pvc is not None:
         return _claim(ctx.view, dataset.pvc.claim_name)
     return _source(ctx)
+
+
+def _origin(ctx: Context) -> Refusal | None:
+    found = origin.wrong(ctx)
+    return Refusal(found.reason, found.message) if found is not None else None
 
 
 def _version(view: TrainingView, at: str, name: str, version: str) -> Refusal | dict[str, Any]:

@@ -23,7 +23,8 @@ class TrainingView:
     `models`, by name: those that the spec refers to or saves to. `claims`, by name: output volumes and whatever else
     has their names. `dataset_claim` is the user's own; it counts only if `dataset_claim_read`. `jobs` and `pods` are
     of this Training's attempts; `strangers`, by name, are Jobs of others that have our names. `saved`: volumes that
-    hold versions of the Model to save to. `rivals`: other Trainings that want to save under the same name.
+    hold versions of the Model to save to. `rivals`: other Trainings that want to save under the same name. `origin` is
+    the Training to go on from, with its output volume; `successors` are those that go on from this one.
     """
 
     training: Obj
@@ -38,6 +39,9 @@ class TrainingView:
     strangers: Mapping[str, Obj] = field(default_factory=dict)
     saved: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
+    origin: Obj | None = None
+    origin_claim: Obj | None = None
+    successors: tuple[Obj, ...] = ()
 
     def job(self, attempt: int) -> Obj | None:
         """The Job of that attempt, if there is one and it is ours."""

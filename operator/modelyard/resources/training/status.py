@@ -64,6 +64,7 @@ class Input(Status):
     model: ModelName | None = Field(default=None, description="Name of the Model.")
     version: VersionName | None = Field(default=None, description="Its version.")
     source: ObjectName | None = Field(default=None, description="ModelSource that it is fetched from.")
+    training: ObjectName | None = Field(default=None, description="Training that left it.")
     repo: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
         default=None, description="What is fetched."
     )
