@@ -91,7 +91,7 @@ def test_metadata_is_complete(trainer: Callable[..., Any], breast_cancer_csv: st
     assert (metadata["trainSamples"], metadata["testSamples"]) == (456, 113)
     assert metadata["trainingSeconds"] > 0
     assert metadata["bytes"] == sum(entry["bytes"] for entry in listing.values())
-    assert metadata["files"] == len(listing) == 4
+    assert metadata["files"] == len(listing) == 6
     assert metadata["digest"] == files.tree_digest(listing)
     assert set(metadata["metrics"]) == {"loss", "validationLoss", "accuracy", "f1", "auroc"}
     assert result["summary"]["digest"] == metadata["digest"]

@@ -99,7 +99,9 @@ def test_minilm_learns_which_package_a_docstring_is_from(
     assert metadata["algorithm"] == f"bert ({method})"
     assert metadata["classes"] == stock["names"]
     assert sorted(files.listing(run.output / "model")) == [
+        "README.md",
         "config.json",
+        "curves.png",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",

@@ -130,7 +130,8 @@ def test_stock_diffusers_draws_the_same_pictures(
         assert sorted(p.name for p in (run.output / "samples").iterdir()) == ["step-00000005", "step-00000008"]
         names = ["00.png", "grid.png", "pytorch_lora_weights.safetensors"]
         assert sorted(p.name for p in (run.output / "samples" / "step-00000005").iterdir()) == names
-        assert list(files.listing(run.output / "model")) == ["pytorch_lora_weights.safetensors"]
+        exported = ["README.md", "curves.png", "pytorch_lora_weights.safetensors"]
+        assert list(files.listing(run.output / "model")) == exported
         last = run.output / "samples" / "step-00000008"
         assert files.sha256(last / names[2]) == files.sha256(run.output / "model" / names[2])
         asked[kind] = (str(bases(kind)), str(run.output / "model"))

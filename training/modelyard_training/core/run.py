@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from modelyard_training.core import checkpoint, determinism, errors, world
+from modelyard_training.core import card, checkpoint, determinism, errors, world
 from modelyard_training.core import export as exports
 from modelyard_training.core.checkpoint import Checkpoints
 from modelyard_training.core.errors import BadInput, Stopped
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _MODULES = {"causalLM": "causal_lm", "tabular": "tabular", "text": "text", "textToImageLoRA": "text_to_image"}
 _LAST_WORDS = 10.0
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
     policy = resolve(run.config.checkpoint or CheckpointPolicy())
     settings = _settings(run, task, policy)
     checkpoints = Checkpoints(output / "checkpoints", policy["keep"], run.world)
-    loop = Loop(task, settings, run.world, checkpoints, MetricsFile(output / "metrics.jsonl"), reporter, run.stop)
+    loop = Loop(task, settings, run.world, checkpoints, MetricsFile(output / METRICS), reporter, run.stop)
     finished = loop.run(resume_from)
     p = loop.progress
     resumed = int(resume_from.name.removeprefix("step-")) if resume_from is not None else None
@@ -169,7 +170,13 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
         return errors.STOPPED
     metrics = loop.use_best()
     if run.world.first:
-        complete = exports.export(output, task.export, _metadata(run, task, loop, metrics, resumed))
+        metadata = _metadata(run, task, loop, metrics, resumed)
+
+        def write(folder: Path) -> None:
+            task.export(folder)
+            card.write(folder, metadata, output / METRICS)
+
+        complete = exports.export(output, write, metadata)
         _done(reporter, complete, ending)
         if run.config.keep_checkpoints is False:
             checkpoints.remove()

@@ -181,6 +181,10 @@ class LoopParams(Params):
     gradient_accumulation: Annotated[int | None, Unset(1, "each batch is a step")] = Field(
         default=None, ge=1, le=4096, description="Batches whose gradients are summed into one optimiser step."
     )
+    compile: Annotated[bool | None, Unset(False, "it pays off in runs of more than some minutes")] = Field(
+        default=None,
+        description="Compile the model with torch.compile: faster steps after a slow first one.",
+    )
     learning_rate: Annotated[float | None, Unset(1e-3, "AdamW's usual rate")] = Field(
         default=None, gt=0, le=10, description="Peak learning rate of AdamW."
     )

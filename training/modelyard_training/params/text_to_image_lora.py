@@ -55,6 +55,9 @@ class TextToImageLoRAParams(LoopParams):
     method: Annotated[
         Literal["Pictures", "Concept"] | None, Unset(None, "`Concept` without a data set, else `Pictures`")
     ] = Field(default=None, description="Learn from pictures, or turn a prompt into a slider without any.")
+    activation_checkpointing: Annotated[bool | None, Unset(False, "faster where memory suffices")] = Field(
+        default=None, description="Compute activations again in the backward pass: less memory, about a third slower."
+    )
     batch_size: Annotated[int | None, Unset(1, "a large model in memory")] = Field(
         default=None, ge=1, le=1024, description="Pictures in one forward and backward pass, on each GPU."
     )

@@ -112,6 +112,8 @@ def adapt(
     else:
         _add_adapter(family, params)
     train_mode(family.model, assisted=assistant is not None)
+    if params["activationCheckpointing"]:
+        family.model.enable_gradient_checkpointing()
     cast_training_params(family.model, torch.float32)
 
 
