@@ -284,3 +284,22 @@ def test_a_run_goes_on_from_another_ones_checkpoint(trainer: Callable[..., Any],
     assert result["resumedFrom"] == first.steps()[-1]
     assert losses(further) == [(s, v) for s, v in losses(longest) if s > first.steps()[-1]]
     assert files.listing(first.output) == before, "what is gone on from is left as it is"
+
+
+def test_compiled_resume_is_within_the_stated_tolerance(trainer: Callable[..., Any], digits_csv: str) -> None:
+    params = {**CONFIG["params"], "epochs": 3, "maxSteps": 120, "compile": True}
+    config = {**CONFIG, "params": params, "determinism": "Reproducible", "checkpoint": {"everySteps": 30}}
+    undisturbed = trainer(config, {"digits.csv": digits_csv}, name="undisturbed")
+    assert undisturbed.run()[0] == 0
+    stopped = trainer(config, {"digits.csv": digits_csv}, name="stopped")
+    shutil.copytree(undisturbed.output / "checkpoints", stopped.output / "checkpoints")
+    for step, path in checkpoint.checkpoints_in(stopped.output / "checkpoints"):
+        if step > 90:
+            shutil.rmtree(path)
+    code, reports = stopped.run()
+    assert code == 0
+    assert reports[-1]["result"]["resumedFrom"] == 90
+    expected = [row for row in losses(undisturbed) if row[0] > 90]
+    found = losses(stopped)
+    assert [step for step, _ in found] == [step for step, _ in expected]
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], rel=1e-2)

@@ -6,7 +6,20 @@ and what a library does around its blocks (caches, counters) can't break the gra
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
+
 from torch import nn
+
+from modelyard_training.core.errors import BadInput
+
+
+def check_compiler(environment: Mapping[str, str]) -> None:
+    """Raises `BadInput` where torch.compile would find no compiler, before anything is loaded."""
+    if not any(shutil.which(name) for name in (environment.get("CXX") or "g++", "clang++", "gcc")):
+        raise BadInput(
+            "compile: true needs a C++ compiler, and there is none: install g++ in the image, or set compile: false."
+        )
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
@@ -27,5 +40,10 @@ def _alike(modules: nn.ModuleList) -> bool:
 
 def compile_in_place(model: nn.Module) -> None:
     """Compiles `model`; it is still the same object, with the same names."""
+    from torch._inductor import config
+
+    # Random numbers as without compilation: those of its own follow from how often and for what shapes it compiled,
+    # which a resumed run has no part in.
+    config.fallback_random = True
     for module in blocks(model) or [model]:
         module.compile()

@@ -29,6 +29,7 @@ class Settings:
     bitwise: bool
     last_weights: bool
     """The result is what the last step left, not the best."""
+    compile: bool
     identity: dict[str, Any]
     """What a checkpoint must agree with to be gone on from: recipe, examples."""
 

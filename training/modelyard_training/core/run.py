@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from modelyard_training.core import card, checkpoint, determinism, errors, world
+from modelyard_training.core import card, checkpoint, compiled, determinism, errors, world
 from modelyard_training.core import export as exports
 from modelyard_training.core.checkpoint import Checkpoints
 from modelyard_training.core.errors import BadInput, Stopped
@@ -140,6 +140,8 @@ def _main(environment: Mapping[str, str], stop: Stop, reporter: Reporter) -> int
     threads = determinism.default_threads()
     if resume_from is not None and level == "Bitwise":
         threads = int(checkpoint.load_state(resume_from, 0)[0]["threads"])
+    if params.get("compile"):
+        compiled.check_compiler(environment)
     here = world.join()
     try:
         determinism.prepare(level, params["seed"], threads)
@@ -217,6 +219,7 @@ def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
         min_delta=early["minDelta"],
         save_steps=policy["everySteps"],
         save_seconds=float(policy["everySeconds"]),
+        compile=params["compile"],
         bitwise=run.config.determinism == "Bitwise",
         last_weights=run.config.weights == "Last",
         identity={

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelyard_training.core import checkpoint, determinism, schedule
+from modelyard_training.core import checkpoint, compiled, determinism, schedule
 from modelyard_training.core.checkpoint import Checkpoints, Snapshot
 from modelyard_training.core.errors import BadInput, DiskFull, Stopped, no_space
 from modelyard_training.core.progress import Progress, Settings, plan_of
@@ -121,6 +121,8 @@ class Loop:
     def _prepare(self) -> None:
         """Makes ready to train the task's model, or the candidate that `progress` names."""
         task, p, world = self.task, self.progress, self.world
+        if self.settings.compile:
+            compiled.compile_in_place(task.model)
         self.model = world.wrap(task.model)
         self.optimizer = optimizer_of(task)
         self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
