@@ -30,6 +30,7 @@ from modelyard.resources.meta import (
     JOB,
     LABEL_COMPONENT,
     LABEL_MODEL,
+    LABEL_NAMESPACE,
     LABEL_SHARED_MODEL,
     LABEL_SHARED_NAMESPACE,
     LABEL_TRAINING,
@@ -43,6 +44,7 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.names import share
 from modelyard.resources.objects import controller_uid, label, uid_of
+from modelyard.resources.sources import check_content
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
 from modelyard.settings import Settings
@@ -54,6 +56,9 @@ JOBS_BY_MODEL = "downloads-by-model"
 PODS_BY_CLAIM = "pods-by-claim"
 TRAININGS_BY_MODEL = "trainings-by-model"
 SHARING = "models-that-share"
+SHARED_HERE = "shared-with-namespace"
+DISKS_BY_MODEL = "disks-by-model"
+REFERENCES = "reference-sources-by-namespace"
 SHARES_BY_MODEL: Final = {kind: f"shared-{kind.plural}-by-model" for kind in (PVC, DATASET, PV)}
 
 NAME_TAKEN = "NameTaken"
@@ -88,6 +93,9 @@ class ModelController:
         store.add_index(PODS_BY_CLAIM, POD, _claims_in_use)
         store.add_index(TRAININGS_BY_MODEL, TRAINING, _models_of_training)
         store.add_index(SHARING, MODEL, _shares)
+        store.add_index(SHARED_HERE, PVC, _home_of_share)
+        store.add_index(DISKS_BY_MODEL, PV, _model_of)
+        store.add_index(REFERENCES, MODELSOURCE, _home_of_reference)
         for kind, index in SHARES_BY_MODEL.items():
             store.add_index(index, kind, _sharer_of)
 
@@ -101,6 +109,9 @@ class ModelController:
                 yield Key(namespace, model["metadata"]["name"])
         elif kind == PVC:
             yield from map(_key, (*_model_of(obj), *_base_of(obj), *_sharer_of(obj)))
+            for home in _home_of_share(obj):
+                for source in store.indexed(REFERENCES, home):
+                    yield from self.roots(MODELSOURCE, source, store)
         elif kind in (JOB, DATASET, PV):
             yield from map(_key, (*_model_of(obj), *_sharer_of(obj)))
         elif kind == NAMESPACE:
@@ -124,13 +135,14 @@ class ModelController:
         yield from self._disks_to_read(root, store)
         if any(_shares(root)):
             yield from (Ref(NAMESPACE, "", name) for name in self._settings.watch_namespaces)
+        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
+        yield from self._foreign(root, source)
         for row in (row for entry in entries for row in entry.get("sharedWith") or ()):
             if row.get("reason") == NAME_TAKEN:
                 kinds = (PVC, DATASET) if self._datasets else (PVC,)
                 yield from (Ref(kind, row["namespace"], row["name"]) for kind in kinds)
         if not taken:
             return
-        source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
         for version, volume in possible_volumes(root, source):
             if version in taken:
                 yield from (r for r in names_of(namespace, volume) if self._datasets or r.kind != DATASET)
@@ -153,6 +165,29 @@ class ModelController:
         shared = [c for c in store.indexed(CLAIMS_BY_MODEL, key) if not is_datasets(c)] if any(_shares(model)) else []
         names = {(c.get("spec") or {}).get("volumeName") for c in (*shared, *shares)}
         return [Ref(PV, "", name) for name in sorted(n for n in names if n)]
+
+    def _foreign(self, model: Obj, source: Obj | None) -> Iterator[Ref]:
+        """What is read of other namespaces for a REFERENCE source: their Datasets, and this namespace's own labels."""
+        if ((source or {}).get("spec") or {}).get("type") != "REFERENCE" or not self._datasets:
+            return
+        if self._settings.watch_namespaces:
+            yield Ref(NAMESPACE, "", model["metadata"]["namespace"])
+        for version in (model.get("spec") or {}).get("versions") or ():
+            parts = str(version.get("repo")).split("/")
+            if len(parts) == 2 and not check_content("REFERENCE", {}, "/".join(parts), at=""):
+                yield Ref(DATASET, *parts)
+
+    def _borrowed(self, store: Store, facts: Facts, model: Obj, source: Obj | None) -> dict[str, Any]:
+        home = model["metadata"]["namespace"]
+        if ((source or {}).get("spec") or {}).get("type") != "REFERENCE":
+            return {}
+        read = {ref: fact.obj for ref in self._foreign(model, source) if (fact := facts.object(ref)) is not None}
+        here = store.get(NAMESPACE, "", home) or read.get(Ref(NAMESPACE, "", home)) or {"metadata": {}}
+        return {
+            "borrowed": tuple(store.indexed(SHARED_HERE, home)),
+            "foreign": {ref: obj for ref, obj in read.items() if obj is not None},
+            "home_labels": here["metadata"].get("labels") or {},
+        }
 
     def _namespaces(self, model: Obj, store: Store, facts: Facts) -> Iterator[Obj]:
         """All that there are, if it matters."""
@@ -190,6 +225,8 @@ class ModelController:
             uses=tuple(_uses(store, key, claims)),
             downloads=reports,
             shares=tuple(obj for index in SHARES_BY_MODEL.values() for obj in store.indexed(index, str(key))),
+            links=tuple(store.indexed(DISKS_BY_MODEL, str(key))),
+            **self._borrowed(store, facts, model, source),
             disks=_disks(facts, self._disks_to_read(model, store)),
             receivers=Receivers(namespaces, self._settings.sharing.require_namespace_label, self._settings.namespace),
         )
@@ -283,8 +320,22 @@ def _is_download(obj: Obj) -> bool:
 
 
 def _model_of(obj: Obj) -> Iterator[str]:
-    if name := label(obj, LABEL_MODEL):
-        yield f"{obj['metadata']['namespace']}/{name}"
+    """The Model that it was made for. What belongs to the whole cluster names the namespace in a label."""
+    namespace = obj["metadata"].get("namespace") or label(obj, LABEL_NAMESPACE)
+    if namespace and (name := label(obj, LABEL_MODEL)):
+        yield f"{namespace}/{name}"
+
+
+def _home_of_share(claim: Obj) -> Iterator[str]:
+    """The namespace that a share is in."""
+    if label(claim, LABEL_SHARED_NAMESPACE):
+        yield claim["metadata"]["namespace"]
+
+
+def _home_of_reference(source: Obj) -> Iterator[str]:
+    """The namespace of a source that refers to what is shared with it."""
+    if (source.get("spec") or {}).get("type") == "REFERENCE":
+        yield source["metadata"]["namespace"]
 
 
 def _sharer_of(obj: Obj) -> Iterator[str]:

@@ -36,7 +36,8 @@ from modelyard.settings import Settings
 JOB_NAME_MAX: Final = 63
 JOB_PATIENCE_SECONDS: Final = 30.0
 """For so long a Dataset without its Job is nothing worth telling."""
-_TYPES: Final = frozenset({"GIT", "S3", "HTTP", "NFS", "CONDA", "HUGGING_FACE", "MODEL_SCOPE"})
+_TYPES: Final = frozenset({"GIT", "S3", "HTTP", "NFS", "CONDA", "HUGGING_FACE", "MODEL_SCOPE", "REFERENCE"})
+_WITHOUT_JOB: Final = frozenset({"NFS", "REFERENCE"})
 _PATTERN_TYPES: Final = frozenset({"HUGGING_FACE", "MODEL_SCOPE"})
 _SETTING: Final = (
     "Have the Dataset controller run Modelyard's image and set baize.loader: modelyard in the operator's settings"
@@ -144,9 +145,18 @@ class BaizePlane:
                     "uid": ids.run_as_user,
                     "gid": ids.run_as_group,
                 },
-                "volumeClaimTemplate": {"spec": claim_spec(want, self._settings)},
+                **self._template(want),
             },
         }
+
+    def _template(self, want: Want) -> dict[str, Any]:
+        """The claim. That of a REFERENCE is its source's; the volume that is made for NFS is ReadWriteMany alone."""
+        if want.content.type == "REFERENCE":
+            return {}
+        spec = claim_spec(want, self._settings)
+        if want.content.type == "NFS":
+            spec["accessModes"] = ["ReadWriteMany"]
+        return {"volumeClaimTemplate": {"spec": spec}}
 
 
 class _Round:
@@ -179,6 +189,8 @@ class _Round:
         return replace(step, actions=(*step.actions, self._apply(self._number, times, since)))
 
     def _fill(self) -> Step:
+        if _type(self._dataset) in _WITHOUT_JOB:
+            return self._link()
         phase = self._status.get("phase")
         settled = _succeeded(self._dataset) == self._number
         if self._claim is not None and (self._claim.get("status") or {}).get("phase") == "Lost":
@@ -190,6 +202,18 @@ class _Round:
             failed = finished(self._job, "Failed") if self._job is not None else None
             return self._after_failure(failed) if failed is not None else self._unsettled()
         return self._working()
+
+    def _link(self) -> Step:
+        """What copies nothing: there are no rounds, and READY says that the claim was made, not that it is bound."""
+        claim = ((self._claim or {}).get("status") or {}).get("phase")
+        if self._status.get("phase") == "FAILED":
+            return self._unsettled()
+        if self._claim is not None and is_deleting(self._claim):
+            text = f"Volume {self._want.name} is being deleted and goes when no pod mounts it; then it is made anew."
+            return Step(Stage.WAITING, "VolumeTerminating", text)
+        if self._status.get("phase") == "READY" and claim == "Bound":
+            return Step(Stage.READY, "Ready", "The files are used where they are.")
+        return self._said(Stage.WORKING, "Binding", "The Dataset controller makes the claim, and it is being bound.")
 
     def _after_success(self) -> Step:
         if self._claim is not None and is_deleting(self._claim):
@@ -331,6 +355,10 @@ class _Round:
         return Result(revision=revision) if is_commit else None
 
 
+def _type(dataset: Obj) -> str:
+    return str(((dataset.get("spec") or {}).get("source") or {}).get("type"))
+
+
 def _share(want: Want) -> dict[str, Any]:
     """An absent selector would mean every namespace."""
     return {"share": False} if want.share is None else {"share": True, "shareToNamespaceSelector": dict(want.share)}
@@ -351,6 +379,8 @@ def _claim(dataset: Obj, seen: Seen) -> Obj | None:
 def _holds_files(dataset: Obj, seen: Seen) -> bool:
     """Whether a round has succeeded, and not before the claim was made: the controller replaces a lost one, empty."""
     claim, synced = _claim(dataset, seen), (dataset.get("status") or {}).get("lastSyncTime")
+    if _type(dataset) in _WITHOUT_JOB:
+        return claim is not None and (claim.get("status") or {}).get("phase") == "Bound"
     if claim is None or is_deleting(claim) or not _succeeded(dataset) or synced is None:
         return False
     return parse_time(claim["metadata"]["creationTimestamp"]) <= parse_time(synced)

@@ -14,6 +14,7 @@ from typing import Any
 from modelyard.dataplane import cause
 from modelyard.dataplane.common import claim_spec, finished, taken
 from modelyard.dataplane.loader_pod import pod_spec
+from modelyard.dataplane.static import nfs_step, remove_disk
 from modelyard.plan import Action, Create, Delete, Obj
 from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
@@ -50,6 +51,11 @@ class NativePlane:
         """What to do next so that the volume holds what is wanted, and how far it is."""
         if (refused := taken(want, seen)) is not None:
             return refused
+        if want.content.type == "NFS":
+            return nfs_step(want, seen, self._settings)
+        if want.content.type == "REFERENCE":
+            text = f"No version is shared with this namespace under {want.content.uri}, and Datasets are not served."
+            return Step(Stage.WAITING, "NotShared", text)
         if seen.volume is None:
             return self._start(want, seen)
         if is_deleting(seen.volume):
@@ -65,10 +71,12 @@ class NativePlane:
         left: list[Action] = [_delete_job(job) for job in seen.jobs if not is_deleting(job)]
         if seen.volume is not None and not is_deleting(seen.volume):
             left.append(Delete(ref_to(PVC, seen.volume), uid_of(seen.volume)))
-        return tuple(left)
+        return (*left, *remove_disk(seen))
 
     def is_complete(self, seen: Seen) -> bool:
         """Whether a download into the volume has succeeded, as far as its Jobs can tell."""
+        if seen.volume is not None and seen.disk is not None:
+            return (seen.volume.get("status") or {}).get("phase") == "Bound"
         return seen.volume is not None and any(finished(job, "Complete") for job in seen.jobs)
 
     def _start(self, want: Want, seen: Seen) -> Step:

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from modelyard.dataplane.common import TAKEN_RECHECK_SECONDS
+from modelyard.dataplane.static import NO_RIGHT, READ_ONLY, static_claim, static_volume
 from modelyard.plan import Action, Apply, Create, Delete, Kind, Obj, Ref
 from modelyard.resources.meta import DATASET, PV, PVC
-from modelyard.resources.names import claim_volume
 from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of
 from modelyard.resources.shares import Lent, Loan
 from modelyard.resources.times import format_time, parse_time
@@ -100,10 +100,7 @@ def _disk(loan: Loan, lent: Lent, settings: Settings) -> Step:
 
 def _refusal(loan: Loan, settings: Settings) -> Step | None:
     if not settings.makes_volumes:
-        text = (
-            "What is not a Dataset is shared by a PersistentVolume, which the operator may not make: set "
-            "storage.persistentVolumes in its settings."
-        )
+        text = f"What is not a Dataset is shared by a PersistentVolume, {NO_RIGHT}"
         return Step(Stage.FAILED, "VolumesNotAllowed", text)
     modes = (loan.claim.get("spec") or {}).get("accessModes") or ()
     if not _SHAREABLE & set(modes):
@@ -132,7 +129,7 @@ def _claim(loan: Loan, disk: Obj) -> dict[str, Any]:
         "apiVersion": PVC.api_version,
         "kind": PVC.kind,
         "metadata": _metadata(loan),
-        "spec": static_claim(loan.namespace, loan.name, disk["spec"]["capacity"]["storage"], ["ReadOnlyMany"]),
+        "spec": static_claim(loan.namespace, loan.name, disk["spec"]["capacity"]["storage"], list(READ_ONLY)),
     }
 
 
@@ -141,35 +138,8 @@ def _volume(loan: Loan, disk: Obj) -> dict[str, Any]:
     copied = {key: value for key, value in spec.items() if key not in _NOT_COPIED}
     if "nfs" in spec or (spec.get("csi") or {}).get("driver") in READ_ONLY_BY_OPTION:
         copied["mountOptions"] = [*(o for o in spec.get("mountOptions") or () if o not in ("ro", "rw")), "ro"]
-    copied["accessModes"] = ["ReadOnlyMany"]
+    copied["accessModes"] = list(READ_ONLY)
     return static_volume(loan.namespace, loan.name, loan.labels, loan.annotations, copied)
-
-
-def static_claim(namespace: str, name: str, size: str, modes: list[str]) -> dict[str, Any]:
-    """The `spec` of a claim for the PersistentVolume that `static_volume` makes for it, and for no other."""
-    return {
-        "accessModes": modes,
-        "resources": {"requests": {"storage": size}},
-        "storageClassName": "",
-        "volumeName": claim_volume(namespace, name),
-    }
-
-
-def static_volume(
-    namespace: str, name: str, labels: dict[str, str], annotations: dict[str, str], spec: dict[str, Any]
-) -> dict[str, Any]:
-    """A PersistentVolume for one claim. `spec` has capacity, access modes and where the storage is."""
-    return {
-        "apiVersion": PV.api_version,
-        "kind": PV.kind,
-        "metadata": {"name": claim_volume(namespace, name), "labels": labels, "annotations": annotations},
-        "spec": spec
-        | {
-            "claimRef": {"apiVersion": PVC.api_version, "kind": PVC.kind, "namespace": namespace, "name": name},
-            "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": "",
-        },
-    }
 
 
 def _metadata(loan: Loan) -> dict[str, Any]:

@@ -22,6 +22,8 @@ Check = Callable[[str], str | None]
 _UNSAFE = re.compile(r"[^A-Za-z0-9._/@:+=~%,*?\[\]{}!-]")
 """What is never passed on to a loader: blanks, quotes, `$`, `;`, `|`, `&` and whatever else a shell might read."""
 
+_REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9.-]{0,252}(/[A-Za-z0-9][A-Za-z0-9._-]{0,62})?")
+
 _HUB_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
@@ -179,9 +181,13 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             "pipRequirementsTxt": ConfigKey("text of the requirements file", _any, option=True),
         },
     ),
-    "REFERENCE": SourceType("`namespace/name` of a shared Dataset"),
+    "REFERENCE": SourceType("`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset"),
     "KAGGLE": SourceType("`owner/name` of a data set", secrets=(("username", "key"),), filters=True),
 }
+
+
+LINKED: Final = frozenset({"PVC", "NFS", "REFERENCE"})
+"""Types whose files are used where they are: nothing is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +326,9 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
     if _UNSAFE.search(repo) or ".." in repo.split("/"):
         return "holds a character or a step up (..) that is not allowed"
     match type:
-        case "HUGGING_FACE" | "MODEL_SCOPE" | "KAGGLE" | "REFERENCE":
+        case "REFERENCE":
+            return None if _REFERENCE.fullmatch(repo) else "does not name what is shared"
+        case "HUGGING_FACE" | "MODEL_SCOPE" | "KAGGLE":
             return None if _HUB_REPO.fullmatch(repo) else "is not the name of a repository"
         case "HTTP":
             if repo.startswith(("http://", "https://")):
@@ -366,13 +374,20 @@ def _uri(type: str, config: Mapping[str, str], repo: str) -> str:
         case "PVC":
             return f"pvc://{config['pvcName']}/{pvc_path(repo)}"
         case "NFS":
-            return f"nfs://{config['server']}/{'/'.join(p for p in (config.get('path', ''), repo) if p.strip('/'))}"
+            parts = (part.strip("/") for part in (config.get("path", ""), repo))
+            return f"nfs://{config['server']}/{'/'.join(part for part in parts if part)}"
         case "CONDA":
             return f"conda://{repo}"
         case "REFERENCE":
             return f"dataset://{repo}"
         case _:
             return f"kaggle://{repo}"
+
+
+def reference(content: Content) -> tuple[str, str, str | None]:
+    """Namespace, Model and version that a REFERENCE names; or namespace, Dataset, and None."""
+    namespace, name, *version = content.uri.removeprefix("dataset://").split("/")
+    return namespace, name, version[0] if version else None
 
 
 def pvc_path(repo: str) -> str:

@@ -25,7 +25,9 @@ class Gap:
     only: tuple[str | int | bool, ...] = ()
 
 
-MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "GIT", "PVC")),)
+MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (
+    Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "GIT", "PVC", "NFS", "REFERENCE")),
+)
 
 MODEL_GAPS: Final[tuple[Gap, ...]] = ()
 

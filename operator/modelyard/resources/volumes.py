@@ -89,7 +89,7 @@ class Seen:
     """What there is for one volume: the volume, download Jobs and their pods, and who else has our names.
 
     The volume is a claim of ours, or a Dataset; `claim` and `rounds` are what the Dataset controller made for a Dataset
-    of that name, maybe for one that is gone.
+    of that name, maybe for one that is gone. `disk` is a PersistentVolume that we made for the claim.
     """
 
     volume: Obj | None = None
@@ -98,6 +98,7 @@ class Seen:
     strangers: tuple[Obj, ...] = ()
     claim: Obj | None = None
     rounds: tuple[Obj, ...] = ()
+    disk: Obj | None = None
 
 
 class Stage(Enum):

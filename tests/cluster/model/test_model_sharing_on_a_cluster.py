@@ -55,10 +55,17 @@ def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
     assert (disk["spec"]["nfs"]["path"], disk["spec"]["mountOptions"]) == (f"/{world.namespace}", ["ro"])
     assert disk["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
 
+    borrower = type(world)(kube, there)
+    borrower.create(make_source("shared", "REFERENCE"), MODELSOURCE)
+    version = make_version("v1", f"{world.namespace}/m/v1")
+    borrower.create(make_model("borrowed", version, source="shared"), MODEL)
+    borrower.wait_for_entry(name="borrowed", phase="Ready", pvcName=name, path="data")
+
     kube.merge(NAMESPACE, "", late, {"metadata": {"labels": team | ACCEPTS}})
     wait_for(lambda: phase(kube, late, name) == "Bound", "the namespace that accepts later to get it")
     kube.merge(NAMESPACE, "", there, {"metadata": {"labels": {"modelyard.dev/accept-shares": None}}})
     wait_for(lambda: not kube.find(PVC, there, name), "the namespace that accepts no more to lose it")
+    borrower.wait_for_entry(name="borrowed", phase="Pending", reason="NotShared")
     wait_for(lambda: not kube.find(PV, "", disk["metadata"]["name"]), "its volume to go")
     kube.delete(NAMESPACE, "", late)
     world.wait_for_entry(sharedWith=None)
@@ -81,3 +88,14 @@ def test_storage_for_one_node_is_refused_with_what_to_do(world: World) -> None:
     end_download(world.kube, world.namespace, "fetch-mdl-m-v1-1")
     entry = world.wait_for_entry(phase="Ready")
     assert entry["sharedWith"][0]["reason"] == "AccessModesNotShareable"
+
+
+def test_an_nfs_folder_is_bound_and_its_volume_goes_with_the_model(world: World) -> None:
+    world.create(make_source(type="NFS", config={"server": "nas.example", "path": "/export"}), MODELSOURCE)
+    world.create(make_model("m", make_version("v1", "models/a")), MODEL)
+    world.wait_for_entry(phase="Ready", pvcName="mdl-m-v1")
+    disk = world.kube.get(PV, "", world.kube.get(PVC, world.namespace, "mdl-m-v1")["spec"]["volumeName"])
+    assert disk["spec"]["nfs"] == {"server": "nas.example", "path": "/export/models/a"}
+    world.kube.delete(MODEL, world.namespace, "m")
+    world.gone(PVC, "mdl-m-v1")
+    wait_for(lambda: not world.kube.find(PV, "", disk["metadata"]["name"]), "its volume to go")

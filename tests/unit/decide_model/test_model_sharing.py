@@ -10,6 +10,7 @@ from modelyard.plan import Delete, Ref
 from modelyard.resources.meta import MODEL, NAMESPACE, POD, PV, PVC
 from modelyard.resources.names import claim_volume, share
 from modelyard.resources.selectors import label_of, selects
+from modelyard.settings import Settings
 from support.build import NS, make_model, make_pod, make_source, make_version
 from support.models import HUB, Cluster, M
 from support.world import finish_job, jobs_of
@@ -295,3 +296,88 @@ def test_selectors_follow_kubernetes_rules() -> None:
     assert label_of("k=v=w") == ("k", "v=w")
     assert label_of("k") == ("k", "true")
     assert label_of("k=") == ("k", "")
+
+
+def borrow(cluster: Cluster, repo: str) -> None:
+    """A Model `b` in team-b whose version refers to what is shared with that namespace."""
+    there = {"namespace": "team-b"}
+    source, model = make_source("shared", "REFERENCE"), make_model("b", make_version("v1", repo), source="shared")
+    for obj in (source, model):
+        cluster.put({**obj, "metadata": {**obj["metadata"], **there}})
+    settle(cluster)
+
+
+B = Ref(MODEL, "team-b", "b")
+
+
+@pytest.mark.parametrize("repo", [f"{NS}/m/v1", f"{NS}/mdl-m-v1"])
+def test_a_reference_is_what_is_shared_with_its_namespace(repo: str) -> None:
+    cluster = a_cluster()
+    borrow(cluster, repo)
+    entry = cluster.entry(ref=B)
+    assert (entry["phase"], entry["pvcName"], entry["path"]) == ("Ready", NAME, "data")
+    cluster.edit_version(share=None)
+    settle(cluster)
+    assert cluster.entry(ref=B)["reason"] == "NotShared"
+    assert "pvcName" not in cluster.entry(ref=B)
+
+
+def test_a_reference_to_what_is_not_shared_says_what_both_sides_must_do() -> None:
+    cluster = a_cluster()
+    borrow(cluster, f"{NS}/m/v2")
+    entry = cluster.entry(ref=B)
+    assert (entry["phase"], entry["reason"]) == ("Pending", "NotShared")
+    assert "must select this namespace" in entry["message"] or "select this namespace" in entry["message"]
+
+
+NFS = {"type": "NFS", "config": {"server": "nas.example", "path": "/export"}}
+
+
+def nfs_cluster(settings: Settings | None = None) -> Cluster:
+    cluster = Cluster(
+        make_source(type="NFS", config=NFS["config"]),
+        make_model("m", make_version("v1", "models/a")),
+        settings=settings,
+    )
+    settle(cluster)
+    return cluster
+
+
+def test_an_exported_folder_is_a_claim_and_nothing_is_copied() -> None:
+    cluster = nfs_cluster()
+    entry = cluster.entry()
+    assert (entry["phase"], entry["pvcName"], "path" in entry) == ("Ready", "mdl-m-v1", False)
+    disk = cluster.world.objects[Ref(PV, "", claim_volume(NS, "mdl-m-v1"))]["spec"]
+    assert disk["nfs"] == {"server": "nas.example", "path": "/export/models/a"}
+    assert (disk["accessModes"], disk["mountOptions"]) == (["ReadOnlyMany"], ["ro"])
+    assert disk["persistentVolumeReclaimPolicy"] == "Retain"
+    assert not jobs_of(cluster.world)
+
+
+def test_another_folder_is_another_claim_and_a_deleted_model_leaves_no_volume() -> None:
+    cluster = nfs_cluster()
+    cluster.edit_version(repo="models/b")
+    settle(cluster)
+    disks = [o["spec"]["nfs"]["path"] for o in cluster.world.list(PV)]
+    assert disks == ["/export/models/b"]
+    cluster.world.remove(M)
+    for upto in range(3):
+        cluster.world.apply(cluster.plan(M), upto)
+    settle(cluster)
+    assert not [r for r in cluster.world.objects if r.kind in (PV, PVC, MODEL)]
+
+
+def test_lost_volumes_of_nfs_are_made_anew() -> None:
+    cluster = nfs_cluster()
+    disk = Ref(PV, "", claim_volume(NS, "mdl-m-v1"))
+    del cluster.world.objects[disk]
+    cluster.world.edit(Ref(PVC, NS, "mdl-m-v1"), lambda o: o.update(status={"phase": "Lost"}))
+    settle(cluster)
+    assert cluster.entry()["phase"] == "Ready"
+    assert disk in cluster.world.objects
+
+
+def test_without_the_right_to_make_volumes_nfs_is_refused() -> None:
+    cluster = nfs_cluster(Settings(namespace="modelyard-system", watch_namespaces=(NS,)))
+    assert cluster.entry()["reason"] == "VolumesNotAllowed"
+    assert not list(cluster.world.list(PVC))

@@ -43,8 +43,7 @@ WRONG = {
     "not yet": (
         make_source(type="KAGGLE"),
         "NotSupported",
-        'spec.type: "KAGGLE" is not supported yet by this version of Modelyard; '
-        'supported: "HUGGING_FACE", "S3", "HTTP", "GIT", "PVC".',
+        'spec.type: "KAGGLE" is not supported yet by this version of Modelyard; ',
     ),
     "no Secret": (
         make_source(secret="token"),

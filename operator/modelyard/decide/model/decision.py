@@ -21,9 +21,9 @@ from modelyard.decide.model.view import ModelView, version_of
 from modelyard.decide.ports import DataPlane, SharingPlane
 from modelyard.plan import Action, Delete, Obj, Plan
 from modelyard.resources import problems, support
-from modelyard.resources.meta import MODEL
+from modelyard.resources.meta import MODEL, PV
 from modelyard.resources.model import ModelSpec, ModelVersion
-from modelyard.resources.objects import generation_of, is_deleting
+from modelyard.resources.objects import generation_of, is_deleting, ref_to, uid_of
 
 Entries = Mapping[str, Mapping[str, Any]]
 """Entries of `status.syncedVersions` by name."""
@@ -131,6 +131,11 @@ def _leave(view: ModelView, plane: SharingPlane, now: datetime) -> Plan:
         return Plan((*((patch,) if patch is not None else ()), *back))
     if back:
         return Plan(back)
+    if not _keeps_fetched(view):
+        # No owner takes along what belongs to the whole cluster.
+        disks = tuple(Delete(ref_to(PV, d), uid_of(d)) for d in view.links if not is_deleting(d))
+        if disks:
+            return Plan(disks)
     freed = [set_owner(c, None) for c in view.fetched() if not is_deleting(c)] if _keeps_fetched(view) else []
     release = guard(MODEL, view.model, False)
     return Plan((*freed, *((release,) if release is not None else ())))
@@ -141,7 +146,8 @@ def _keeps_fetched(view: ModelView) -> bool:
 
 
 def _needs_guard(view: ModelView, keeps_fetched: bool) -> bool:
-    return bool(_users(view)) or (keeps_fetched and bool(view.fetched()))
+    links = bool(view.links) or ((view.source or {}).get("spec") or {}).get("type") == "NFS"
+    return bool(_users(view)) or links or (keeps_fetched and bool(view.fetched()))
 
 
 def _users(view: ModelView) -> frozenset[str]:

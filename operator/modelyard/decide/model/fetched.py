@@ -15,6 +15,7 @@ from typing import Any
 from modelyard.decide.common import listed
 from modelyard.decide.model import entry as entries
 from modelyard.decide.model.entry import FAILED, PENDING, PROCESSING, READY, Outcome, Said, make, served
+from modelyard.decide.model.linked import linked_entry, path_of_foreign, reference_problem, shared_here, shared_path
 from modelyard.decide.model.saved import capacity, set_owner
 from modelyard.decide.model.sharing import selector
 from modelyard.decide.model.view import ModelView, holds, version_of, volume_name
@@ -41,6 +42,9 @@ from modelyard.resources.volumes import (
     kind_of,
 )
 
+Claimed = tuple[str | None, str]
+"""A claim and the folder in it."""
+
 _PHASES = {Stage.WAITING: PROCESSING, Stage.WORKING: PROCESSING, Stage.READY: READY, Stage.FAILED: FAILED}
 
 
@@ -59,7 +63,14 @@ def fetched_version(view: ModelView, wish: Wish, plane: DataPlane, now: datetime
     if content is None:
         return _unchanged(view, wish, plane, blocked, now)
     if content.type == "PVC":
-        return _taken_as_it_is(view, wish, plane, blocked, content, now)
+        claim = (view.source or {})["spec"]["config"]["pvcName"], sources.pvc_path(wish.version.repo or "")
+        return _taken_as_it_is(view, wish, plane, blocked, content, now, claim)
+    if content.type == "REFERENCE":
+        shared, unusable = shared_here(view, content)
+        if shared is not None or unusable is not None:
+            here = (shared["metadata"]["name"], shared_path(shared)) if shared is not None else (None, "")
+            return _taken_as_it_is(view, wish, plane, blocked or unusable, content, now, here)
+        blocked = blocked or reference_problem(view, content)
     if (adopted := _adopt(view, wish, content, now)) is not None:
         return adopted
     mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
@@ -148,31 +159,14 @@ def _unchanged(view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | No
 
 
 def _taken_as_it_is(
-    view: ModelView, wish: Wish, plane: DataPlane, blocked: Said | None, content: Content, now: datetime
+    view: ModelView, wish: Wish, plane: DataPlane, said: Said | None, content: Content, now: datetime, claim: Claimed
 ) -> Outcome:
-    """A folder of a volume that the user brings: nothing is copied, nothing is ever deleted."""
-    source = (view.source or {}).get("spec") or {}
+    """A folder of a volume that others bring: nothing is copied. What was fetched for the version before goes."""
+    name, path = claim
     mine = [c for c in view.fetched() if version_of(c) == wish.version.name]
-    generation = generation_of(view.model)
-    if blocked is not None:
-        entry = make(wish.version.name, blocked, wish.old, now=now, generation=generation, origin="Source")
+    entry = linked_entry(view, wish.version.name, wish.old, content, said, now, claim=name, path=path)
+    if said is not None:
         return Outcome(entry)
-    said = Said(READY, "Ready", "The files are used where they are.")
-    same = wish.old.get("observedVersionHash") == content.hash and wish.old.get("phase") == READY
-    since = wish.old.get("lastSyncTime") if same else None
-    entry = make(
-        wish.version.name,
-        said,
-        wish.old,
-        now=now,
-        generation=generation,
-        origin="Source",
-        pvcName=source["config"]["pvcName"],
-        path=sources.pvc_path(wish.version.repo or "") or None,
-        kind="Full",
-        observedVersionHash=content.hash,
-        lastSyncTime=since or format_time(now),
-    )
     actions, _ = _discard(view, plane, mine, wish.version.name)
     return Outcome(entry, actions)
 
@@ -180,7 +174,7 @@ def _taken_as_it_is(
 def _adopt(view: ModelView, wish: Wish, content: Content, now: datetime) -> Outcome | None:
     """A volume that an earlier Model of this name left behind on request is taken back before anything is fetched."""
     for claim in view.retained():
-        if version_of(claim) == wish.version.name and holds(claim, content, view.resync):
+        if version_of(claim) == wish.version.name and holds(claim, content, _resync(view, content)):
             said = Said(PROCESSING, "Adopting", f"Volume {claim['metadata']['name']} was kept and is taken back.")
             entry = make(wish.version.name, said, wish.old, now=now, generation=generation_of(view.model))
             return Outcome({**entry, "origin": "Source"}, (set_owner(claim, view.model),))
@@ -190,12 +184,18 @@ def _adopt(view: ModelView, wish: Wish, content: Content, now: datetime) -> Outc
 def _desired(view: ModelView, wish: Wish, content: Content, mine: list[Obj]) -> str:
     """The name of the volume for what is asked for: one that holds it, or the next free name."""
     served_by = wish.old.get("pvcName")
-    fitting = [c for c in mine if holds(c, content, view.resync) and not is_deleting(c)]
+    resync = _resync(view, content)
+    fitting = [c for c in mine if holds(c, content, resync) and not is_deleting(c)]
     fitting.sort(key=lambda c: (c["metadata"]["name"] != served_by, c["metadata"]["name"]))
     if fitting:
         return str(fitting[0]["metadata"]["name"])
     left_behind = any(version_of(c) == wish.version.name for c in view.retained())
-    return volume_name(view.name, wish.version.name, content, view.resync, first=not mine and not left_behind)
+    return volume_name(view.name, wish.version.name, content, resync, first=not mine and not left_behind)
+
+
+def _resync(view: ModelView, content: Content) -> str | None:
+    """The value to fetch anew for; what is not copied is not fetched."""
+    return None if content.type in sources.LINKED else view.resync
 
 
 def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list[Obj]) -> Want:
@@ -210,7 +210,7 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list
         claim=_claim(wish.version),
         reporter=Reporter("model", view.name, wish.version.name),
         secret=(source.get("spec") or {}).get("secretRef"),
-        resync=view.resync,
+        resync=_resync(view, content),
         secret_version=credentials.get("secretResourceVersion"),
         known=wish.old.get("pvcName") == volume,
         kept_as=_kept_as(wish.old, mine),
@@ -322,7 +322,7 @@ def _serving(
     fields = {
         **known,
         "pvcName": name,
-        "path": DATA_PATH,
+        "path": _path(view, content) if content is not None else known.get("path") if known else DATA_PATH,
         "kind": known.get("kind") or ("Data" if is_data else "Full"),
         "activeDataset": name if dataset else None,
         "observedStorage": capacity(claim),
@@ -340,6 +340,13 @@ def _serving(
         "lastSyncTime": step.completed or known.get("lastSyncTime") or format_time(now),
     }
     return fields | {key: value for key, value in found.items() if value is not None}
+
+
+def _path(view: ModelView, content: Content) -> str | None:
+    """The folder of the volume with the files; None: they are the volume."""
+    if content.type == "REFERENCE":
+        return path_of_foreign(view, content) or None
+    return None if content.type == "NFS" else DATA_PATH
 
 
 def _discard(

@@ -59,6 +59,8 @@ class ModelView:
     A volume is a claim of ours or a Dataset; the claim that a Dataset has is not one. `strangers` are objects of others
     that were found under names of ours. `downloads` are reports by volume. `shares` is what shares of this Model, or of
     one of its name before, are made of, in other namespaces; `disks` are PersistentVolumes by name.
+    `links` are those that we made for claims of the Model. `borrowed` are claims of what other namespaces share with
+    this one, `foreign` their Datasets, `home_labels` the labels of this namespace, all for REFERENCE sources alone.
     """
 
     model: Obj
@@ -72,7 +74,11 @@ class ModelView:
     datasets: tuple[Obj, ...] = ()
     shares: tuple[Obj, ...] = ()
     disks: Mapping[str, Obj] = field(default_factory=dict)
-    receivers: Receivers = field(default_factory=lambda: Receivers())
+    receivers: Receivers = field(default_factory=Receivers)
+    links: tuple[Obj, ...] = ()
+    borrowed: tuple[Obj, ...] = ()
+    foreign: Mapping[Ref, Obj] = field(default_factory=dict)
+    home_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
@@ -116,7 +122,8 @@ class ModelView:
         pods = tuple(p for p in self.pods if controller_uid(p) in uids)
         names = names_of(self.namespace, volume, len(jobs) and max(_number(j) for j in jobs))
         strangers = tuple(self.strangers[ref] for ref in names if ref in self.strangers)
-        return Seen(found, jobs, pods, strangers, self.claim_of(volume), rounds)
+        disk = next((d for d in self.links if (d["spec"].get("claimRef") or {}).get("name") == volume), None)
+        return Seen(found, jobs, pods, strangers, self.claim_of(volume), rounds, disk)
 
     def claim_of(self, dataset: str) -> Obj | None:
         """The claim that the Dataset controller made for a Dataset of that name, the present one or one before."""

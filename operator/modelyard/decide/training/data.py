@@ -74,6 +74,9 @@ def step(ctx: Context) -> Found:
     if source["spec"]["type"] == "PVC":
         claim, path = source["spec"]["config"]["pvcName"], sources.pvc_path(wanted.repo)
         return entry | {"phase": "Ready", "pvcName": claim, **({"path": path} if path else {})}, (), None
+    if source["spec"]["type"] in sources.LINKED:
+        message = f"ModelSource {wanted.source_ref} is used in place: make a Model of it, and name that in dataset.ref."
+        return entry | _words("Failed", "SourceNotCopied", message), (), None
     want, seen = _want(ctx, wanted, source), ctx.view.data
     entry["pvcName"] = want.name
     volume = seen.volume
