@@ -202,11 +202,19 @@ class Baize(Section):
 
 
 class TrainingDefaults(Section):
-    """Training runs whose spec does not say."""
+    """Training runs whose spec does not say.
+
+    `analysis`: which runs are analysed before they begin: all that one of our recipes trains, or those alone that ask
+    for it (`pauseAfter`, `unsetParams`). The rest is for the analysis's pod, which has no GPU.
+    """
 
     default_output_size: str = "10Gi"
     default_cpu: str = "1"
     default_memory: str = "2Gi"
+    analysis: Literal["Always", "WhenAsked"] = "Always"
+    analysis_resources: ContainerResources = ContainerResources(
+        requests={"cpu": "200m", "memory": "512Mi"}, limits={"memory": "8Gi"}
+    )
 
 
 class Settings(BaseSettings):

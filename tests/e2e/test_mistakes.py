@@ -88,7 +88,7 @@ def unknown_base(training: Obj) -> None:
 @pytest.mark.parametrize(
     ("example", "change", "phase", "said"),
     [
-        pytest.param("training-tabular.yaml", remove_column, "Failed", "no_such_column", id="missing column"),
+        pytest.param("training-tabular.yaml", remove_column, "Validating", "no_such_column", id="missing column"),
         pytest.param("training-text.yaml", unknown_base, "Validating", "nobody", id="no such base model"),
     ],
 )

@@ -24,6 +24,7 @@ SETTINGS: Obj = {
     "secrets": {"periodSeconds": 1},
     "download": {"backoffSeconds": 1, "maxBackoffSeconds": 2},
     "storage": {"defaultSize": "1Gi"},
+    "training": {"analysis": "WhenAsked"},
 }
 STEP_SECONDS = 75
 END_SECONDS = 25

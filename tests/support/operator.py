@@ -47,6 +47,7 @@ class OperatorProcess:
             "metricsPort": self.port,
             "lease": FAST_LEASE,
             "secrets": {"periodSeconds": 2},
+            "training": {"analysis": "WhenAsked"},
             "logLevel": "DEBUG",
         }
         self._settings_file.write_text(yaml.safe_dump({**defaults, **(settings or {})}))

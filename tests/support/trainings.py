@@ -13,6 +13,7 @@ from modelyard.plan import Action, Delete, Key, Plan, Ref
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
 from modelyard.resources.times import format_time
 from modelyard.settings import Settings
+from modelyard_training.params.analysis import pack
 from support.build import NS, make_model, make_source, make_training
 from support.world import World
 from support.world_facts import WorldFacts
@@ -38,6 +39,26 @@ DONE = json.dumps({"result": "done", "reason": "Completed", "message": "Trained.
 STOPPED = json.dumps(
     {"result": "stopped", "reason": "Stopped", "message": "Stopped.", "step": 9, "checkpoint": {"step": 9, "path": "c"}}
 )
+FINDINGS: Obj = {
+    "profile": {
+        "kind": "table",
+        "rows": 150,
+        "columns": [{"name": "a", "type": "number", "distinct": 40, "min": 0.5, "max": 7}],
+        "split": {"train": 120, "validation": 30},
+        "target": {"column": "kind", "kind": "classes", "outputs": 2, "classes": {"x": 70, "y": 80}},
+        "features": {"numeric": 4, "categorical": 0, "encoded": 4},
+    },
+    "suggested": {
+        "recipe": {"value": "tabular-classification", "reason": "'kind' has 2 different values"},
+        "params": {
+            "batchSize": {"value": 32, "reason": "120 training rows are few"},
+            "dropout": {"value": 7, "reason": "no such share: not taken"},
+        },
+    },
+    "warnings": ["3 of 150 rows are copies of others."],
+    "message": "150 rows of 5 columns.",
+}
+ANALYZED = json.dumps({"result": "done", "reason": "Analyzed", "message": "150 rows.", "analysis": pack(FINDINGS)})
 BAD = json.dumps({"result": "failed", "reason": "BadInput", "message": "Column kind is not in the data set."})
 
 
@@ -52,7 +73,10 @@ class Yard(World):
         super()._act(action)
 
 
-SETTINGS = Settings.model_validate({"namespace": "modelyard-system", "prices": {"H100": "3.60"}})
+_SETTINGS: Obj = {"namespace": "modelyard-system", "prices": {"H100": "3.60"}}
+SETTINGS = Settings.model_validate({**_SETTINGS, "training": {"analysis": "WhenAsked"}})
+ANALYSED = Settings.model_validate(_SETTINGS)
+"""As it comes: every run is analysed first."""
 
 
 def controller(world: World, settings: Settings = SETTINGS) -> TrainingController:
@@ -123,12 +147,12 @@ def condition(world: World, type: str, name: str = "t") -> tuple[str, str, str]:
     return "", "", ""
 
 
-def run(world: World, name: str = "t", times: int = 12) -> Plan:
+def run(world: World, name: str = "t", times: int = 12, settings: Settings = SETTINGS) -> Plan:
     """The operator acts until it asks for nothing; answers its last plan. AssertionError if that does not end."""
     plan = Plan()
     for _ in range(times):
         world.settle()
-        plan = decide(world, Key(NS, name)) or Plan()
+        plan = decide(world, Key(NS, name), settings) or Plan()
         if not plan.actions:
             return plan
         world.apply(plan)

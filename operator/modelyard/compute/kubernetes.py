@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.compute import gpu, placing
+from modelyard.compute.analysis import analysis_job
 from modelyard.compute.ended import BAD_INPUT, CONTAINER, STOPPED
 from modelyard.compute.observe import observe
 from modelyard.compute.observed import Attempt
@@ -84,6 +85,18 @@ class KubernetesCompute:
                 "template": template,
             },
         }
+
+    def analysis(
+        self,
+        training: Obj,
+        *,
+        name: str,
+        output_claim: str,
+        config: str,
+        mounts: Mapping[str, tuple[str, str]],
+    ) -> dict[str, Any]:
+        """The Job that looks at what the run reads. It is observed like an attempt."""
+        return analysis_job(training, name, Run(0, output_claim, config, mounts), self._settings)
 
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         """The attempt as its Job and its pods show it."""

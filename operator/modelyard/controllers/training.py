@@ -18,6 +18,7 @@ from modelyard.decide.training.ports import Compute
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import (
     ANNOTATION_SAVED,
+    COMPONENT_ANALYSIS,
     COMPONENT_DOWNLOAD,
     COMPONENT_TRAINING,
     JOB,
@@ -92,7 +93,7 @@ class TrainingController:
             claim = ((_spec(root).get("dataset") or {}).get("pvc") or {}).get("claimName")
             if claim:
                 yield Ref(PVC, meta["namespace"], claim)
-        if status.get("reason") == "NameTaken" and status.get("frozen"):
+        if status.get("reason") == "NameTaken":
             yield from _our_names(root)
 
     def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
@@ -103,6 +104,7 @@ class TrainingController:
         spec = _spec(training)
         name = _origin(spec)
         origin = store.get(TRAINING, key.namespace, name) if name else None
+        analyses = _analyses(store, training)
         view = TrainingView(
             training,
             models=_found_models(store, key, spec),
@@ -112,6 +114,8 @@ class TrainingController:
             data=_data(store, key, spec),
             jobs=tuple(j for j in store.owned(uid_of(training), JOB) if _is(j, COMPONENT_TRAINING)),
             pods=_pods(store, training),
+            analyses=analyses,
+            analysis_pods=tuple(p for j in analyses for p in store.owned(uid_of(j), POD)),
             strangers=_strangers(store, facts, training),
             saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
             rivals=_rivals(store, training),
@@ -179,11 +183,13 @@ def _seen(store: Store, facts: Facts, ref: Ref) -> Obj | None:
 
 
 def _our_names(training: Obj) -> Iterator[Ref]:
-    """The names that the current attempt needs: its Job's and its output volume's."""
+    """The names that the current attempt and the analysis need: of Jobs and of the output volume."""
     meta, status = training["metadata"], training.get("status") or {}
     number = int((status.get("attempts") or {}).get("number") or 0)
     for attempt in (number, number + 1):
         yield Ref(JOB, meta["namespace"], training_job(meta["name"], attempt))
+    if looking := (status.get("analysis") or {}).get("job"):
+        yield Ref(JOB, meta["namespace"], looking)
     chosen = (status.get("output") or {}).get("pvc")
     for name in {output_volume(meta["name"]), chosen or output_volume(meta["name"])}:
         yield Ref(PVC, meta["namespace"], name)
@@ -206,6 +212,10 @@ def _pods(store: Store, training: Obj) -> tuple[Obj, ...]:
     meta = training["metadata"]
     pods = store.indexed(PODS_BY_TRAINING, f"{meta['namespace']}/{meta['name']}")
     return tuple(p for p in pods if controller_uid(p) in jobs)
+
+
+def _analyses(store: Store, training: Obj) -> tuple[Obj, ...]:
+    return tuple(j for j in store.owned(uid_of(training), JOB) if _is(j, COMPONENT_ANALYSIS))
 
 
 def _rivals(store: Store, training: Obj) -> tuple[Obj, ...]:

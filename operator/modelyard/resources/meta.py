@@ -41,6 +41,7 @@ MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 
 COMPONENT_DOWNLOAD: Final = "download"
 COMPONENT_TRAINING: Final = "training"
+COMPONENT_ANALYSIS: Final = "analysis"
 COMPONENT_DATA: Final = "data"
 COMPONENT_OUTPUT: Final = "output"
 COMPONENT_SHARE: Final = "share"

@@ -84,6 +84,11 @@ def run_service(training: str) -> str:
     return f"trn-{training}"
 
 
+def analysis_job(training: str, key: str) -> str:
+    """The Job that analyses what a Training reads; `key` is a hash of all that it depends on."""
+    return f"{training}-analysis-{key}"
+
+
 def _is_separable(last: str) -> bool:
     return "-" not in last and _HASH_LIKE.fullmatch(last) is None
 

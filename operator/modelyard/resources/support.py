@@ -45,12 +45,10 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
             "custom",
         ),
     ),
-    Gap("recipe.unsetParams", only=("Default",)),
     Gap("compute.provider", only=("kubernetes",)),
     Gap("compute.secretRef"),
     Gap("compute.nodes", only=(1,)),
     Gap("compute.queueName"),
-    Gap("pauseAfter"),
     Gap("export"),
 )
 

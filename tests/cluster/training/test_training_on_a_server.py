@@ -19,7 +19,7 @@ from support.build import make_claim, make_model, make_source, make_training
 from support.cluster import Kube, Refused, path_of, wait_for
 from support.kubelet import Ending, PretendKubelet
 from support.operator import OperatorProcess
-from support.trainings import BAD, DONE, STOPPED
+from support.trainings import ANALYZED, BAD, DONE, STOPPED
 
 Obj = dict[str, Any]
 TABULAR: Obj = {
@@ -201,6 +201,63 @@ def test_deleting_a_training_leaves_nothing(kube: Kube, namespace: str) -> None:
         wait_for(lambda: [c["metadata"]["name"] for c in kube.list(PVC, namespace)] == ["rows"], "the volume to go")
 
 
+def looked_at(ending: Ending) -> Any:
+    """Pods of analyses end so, those of attempts go on."""
+
+    def script(pod: Obj) -> Ending | None:
+        return ending if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "analysis" else None
+
+    return script
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_person_is_asked_before_the_run(kube: Kube, namespace: str, control_plane: ControlPlane) -> None:
+    add_claim(kube, namespace)
+    with PretendKubelet(kube, namespace, looked_at(Ending(0, ANALYZED))):
+        for name in ("annotated", "edited"):
+            put(kube, namespace, name, pauseAfter="Analysis")
+        for name in ("annotated", "edited"):
+            found = until(kube, namespace, "AwaitingApproval", name)
+            assert found["analysis"]["profile"]["columns"][0] == {
+                "name": "a",
+                "type": "number",
+                "distinct": 40,
+                "min": 0.5,
+                "max": 7,
+            }
+            assert found["analysis"]["estimate"]["steps"] == 120
+            assert condition(found, "Stalled")["status"] == condition(found, "Reconciling")["status"] == "False"
+        wait_for(lambda: not kube.list(JOB, namespace), "the analyses to go")
+        assert control_plane.audit_log
+        time.sleep(2)
+        audit = Audit(control_plane.audit_log)
+        time.sleep(5)
+        assert not audit.writes(namespace=namespace)
+        approved = {"metadata": {"annotations": {"modelyard.dev/approve": found["analysis"]["digest"]}}}
+        kube.merge(TRAINING, namespace, "annotated", approved)
+        kube.merge(
+            TRAINING, namespace, "edited", {"spec": {"pauseAfter": None, "recipe": {"unsetParams": "Suggested"}}}
+        )
+        for name in ("annotated", "edited"):
+            found = until(kube, namespace, "Running", name)
+            assert found["frozen"]
+        assert status_of(kube, namespace, "annotated")["effectiveParams"]["batchSize"] == 64
+        assert status_of(kube, namespace, "edited")["effectiveParams"]["batchSize"] == 32
+
+
+@pytest.mark.usefixtures("operator")
+def test_bad_data_are_refused_before_the_run_and_never_fail_it(kube: Kube, namespace: str) -> None:
+    add_claim(kube, namespace)
+    with PretendKubelet(kube, namespace, looked_at(Ending(64, BAD))):
+        put(kube, namespace, pauseAfter="Analysis")
+        found = until(kube, namespace, "Validating")
+        assert found["message"].startswith("Column kind is not in the data set.")
+        assert condition(found, "Stalled")["status"] == "True"
+    with PretendKubelet(kube, namespace, looked_at(Ending(0, ANALYZED))):
+        edit(kube, namespace, dataset={"path": "mended.csv"})
+        until(kube, namespace, "AwaitingApproval")
+
+
 REFUSED: list[tuple[str, Obj, str, str]] = [
     (
         "no-model",
@@ -235,9 +292,9 @@ REFUSED: list[tuple[str, Obj, str, str]] = [
     ),
     (
         "later",
-        {"pauseAfter": "Analysis"},
+        {"compute": {"secretRef": "key"}},
         "NotSupported",
-        "spec.pauseAfter: is not supported yet by this version of Modelyard; remove it.",
+        "spec.compute.secretRef: is not supported yet by this version of Modelyard; remove it.",
     ),
 ]
 
@@ -254,7 +311,7 @@ def test_bad_input_is_told_and_mended(kube: Kube, namespace: str) -> None:
         assert condition(found, "Validated")["status"] == "False"
         assert condition(found, "Stalled")["status"] == "True"
     assert not kube.list(JOB, namespace)
-    kube.merge(TRAINING, namespace, "later", {"spec": {"pauseAfter": None}})
+    kube.merge(TRAINING, namespace, "later", {"spec": {"compute": None}})
     wait_for(lambda: kube.find(JOB, namespace, "later-1"), "the Job after the edit")
     add_claim(kube, namespace, "mine")
     wait_for(lambda: kube.find(JOB, namespace, "no-claim-1"), "the Job after the claim appeared")

@@ -23,9 +23,9 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     (
         "unsupported field",
-        {"pauseAfter": "Analysis"},
+        {"compute": {"secretRef": "key"}},
         "NotSupported",
-        "spec.pauseAfter: is not supported yet by this version of Modelyard; remove it.",
+        "spec.compute.secretRef: is not supported yet by this version of Modelyard; remove it.",
     ),
     (
         "no base model",
@@ -121,8 +121,8 @@ def test_refused(world: Yard, spec: dict[str, Any], reason: str, message: str) -
 
 
 def test_an_edit_mends_it(world: Yard) -> None:
-    put(world, pauseAfter="Analysis")
-    world.edit(Ref(TRAINING, NS, "t"), lambda o: o["spec"].pop("pauseAfter"))
+    put(world, compute={"secretRef": "key"})
+    world.edit(Ref(TRAINING, NS, "t"), lambda o: o["spec"].pop("compute"))
     run(world)
     assert condition(world, "Validated")[0] == "True"
     assert condition(world, "Stalled")[0] == "False"

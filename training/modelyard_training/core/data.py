@@ -112,6 +112,22 @@ def check_numbers(table: Table, column: str) -> None:
         )
 
 
+def check_table(tables: Tables, categorical: list[str], ignored: list[str]) -> None:
+    """`check_numbers` for every column that is taken for numbers if it can be."""
+    for table in (tables.train, tables.validation):
+        for name in table.frame.columns if table is not None else ():
+            if table is not None and name not in categorical and name not in ignored:
+                check_numbers(table, name)
+
+
+def target_column(table: Table, first: str | None, second: str | None, usual: str) -> str:
+    """The column to predict: what the user named, else `target` or `label`, whichever is there."""
+    if first or second:
+        return table.require(first or second or "", usual)
+    other = "label" if usual == "target" else "target"
+    return table.require(other if usual not in table.frame.columns and other in table.frame.columns else usual, usual)
+
+
 def _below(root: Path, path: str) -> Path:
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:

@@ -1,4 +1,4 @@
-"""What the recipes share: which column is the target, weights of classes, parameter groups, the order of an epoch."""
+"""What the recipes share: weights of classes, parameter groups, the order of an epoch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from torch import Tensor
 from modelyard_training.core.data import ROW, Table
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.task import Indices
-
-
-def target_column(table: Table, first: str | None, second: str | None, usual: str) -> str:
-    """The column to predict: what the user named, else `target` or `label`, whichever is there."""
-    if first or second:
-        return table.require(first or second or "", usual)
-    other = "label" if usual == "target" else "target"
-    return table.require(other if usual not in table.frame.columns and other in table.frame.columns else usual, usual)
 
 
 def class_weights(targets: Tensor, classes: int) -> Tensor:

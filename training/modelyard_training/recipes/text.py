@@ -23,7 +23,7 @@ from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
 from modelyard_training.params import Columns
-from modelyard_training.recipes.common import class_weights, generator, places, target_column, weight_groups
+from modelyard_training.recipes.common import class_weights, generator, places, weight_groups
 
 _POOL = 64
 """Batches' worth of shuffled texts that are sorted by length together."""
@@ -40,7 +40,7 @@ def build(run: Run) -> TextTask:
     tables = data.read(run.dataset(), config, as_text=True)
     run.stop.check()
     text = tables.train.require(columns.text or "text", "text")
-    label = target_column(tables.train, columns.label, columns.target, "label")
+    label = data.target_column(tables.train, columns.label, columns.target, "label")
     if tables.validation is not None:
         tables.validation.require(text, "text")
     parts = split.divide(

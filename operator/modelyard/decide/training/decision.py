@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from modelyard.decide.ports import DataPlane
-from modelyard.decide.training import attempts, making, origin, phases
+from modelyard.decide.training import analysis, attempts, making, origin, phases
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.finish import finish
 from modelyard.decide.training.inputs import resolve
@@ -38,8 +38,10 @@ def decide_training(view: TrainingView, now: datetime, settings: Settings, compu
         return draft.plan()
     ctx = Context(view, spec, now, settings, compute, plane)
     if draft.terminal:
+        analysis.drop(ctx, draft)
         finish(ctx, draft)
     elif draft.status.get("frozen"):
+        analysis.drop(ctx, draft)
         attempts.advance(ctx, draft)
         save(ctx, draft)
     else:
@@ -55,6 +57,7 @@ def _prepare(ctx: Context, draft: Draft) -> None:
         return
     save(ctx, draft)
     if ctx.spec.suspend:
+        analysis.drop(ctx, draft)
         phases.validated(draft)
         phases.suspended(draft, "Suspended", "Suspended by spec.suspend before it began; nothing is held.")
         return
@@ -66,7 +69,8 @@ def _prepare(ctx: Context, draft: Draft) -> None:
         reason, message = inputs.waiting
         phases.preparing(draft, reason, message, failed=inputs.failed)
         return
-    making.commit(ctx, draft, inputs.entries)
+    if analysis.passed(ctx, draft, inputs.entries):
+        making.commit(ctx, draft, inputs.entries)
 
 
 def _unreadable(draft: Draft, message: str) -> None:

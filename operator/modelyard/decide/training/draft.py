@@ -21,6 +21,8 @@ from modelyard.resources.training.status import COLLECTOR_FIELDS, HISTORY_MAX, T
 MESSAGE_MAX: Final = 1024
 _EVENTFUL: Final[dict[str, Literal["Normal", "Warning"]]] = {
     "Preparing": "Normal",
+    "Analyzing": "Normal",
+    "AwaitingApproval": "Normal",
     "Running": "Normal",
     "Suspended": "Normal",
     "Succeeded": "Normal",

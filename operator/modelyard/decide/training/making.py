@@ -27,7 +27,7 @@ def commit(ctx: Context, draft: Draft, inputs: tuple[dict[str, Any], ...]) -> No
     draft.status |= {
         "frozen": True,
         "inputs": [dict(e) for e in inputs],
-        "effectiveParams": effective_params(ctx.spec),
+        "effectiveParams": effective_params(ctx.spec, draft.status.get("analysis")),
         "startTime": format_time(ctx.now),
         "output": {"pvc": output_claim_name(ctx)},
     }
@@ -78,19 +78,20 @@ def make(ctx: Context, draft: Draft) -> None:
         return
     phases.committed(draft, "Queued", "Starting", f"Attempt {number} is being made.", handed_over=handed_over)
     if claim is None:
-        draft.then(Create(PVC, _output_claim(ctx, claim_name)))
+        draft.then(Create(PVC, output_claim(ctx, claim_name)))
     inputs = draft.status.get("inputs")
     job = ctx.compute.job(
         ctx.view.training,
         attempt=number,
         output_claim=claim_name,
-        config=run_config(ctx.spec, inputs),
+        config=run_config(ctx.spec, inputs, draft.status.get("analysis")),
         mounts=mounts(inputs),
     )
     draft.then(Create(JOB, job, irrevocable=True))
 
 
-def _output_claim(ctx: Context, name: str) -> dict[str, Any]:
+def output_claim(ctx: Context, name: str) -> dict[str, Any]:
+    """The volume claim of that name for all that the run writes."""
     meta = ctx.view.training["metadata"]
     storage = ctx.spec.output.storage if ctx.spec.output is not None else None
     return {

@@ -36,6 +36,31 @@ def preparing(draft: Draft, reason: str, message: str, *, failed: bool) -> None:
     _tools(draft, reconciling=not failed, stalled=failed)
 
 
+def unfit(draft: Draft, reason: str, message: str) -> None:
+    """What the run reads is there, and the run can't work on it as it is; an edit mends it."""
+    draft.enter("Validating", reason, message)
+    data_ready(draft)
+    draft.conditions.set("Validated", "False", reason, message)
+    _not_running(draft, "NotStarted", "The run has not started.")
+    _tools(draft, reconciling=False, stalled=True)
+
+
+def analyzing(draft: Draft, reason: str, message: str, *, stalled: bool = False) -> None:
+    """What the run reads is looked at before anything is paid for."""
+    draft.enter("Analyzing", reason, message)
+    data_ready(draft)
+    _not_running(draft, "NotStarted", "The run has not started.")
+    _tools(draft, reconciling=not stalled, stalled=stalled)
+
+
+def awaiting(draft: Draft, message: str) -> None:
+    """A person is asked; nothing is held, and nothing happens until they answer."""
+    draft.enter("AwaitingApproval", "AwaitingApproval", message)
+    data_ready(draft)
+    _not_running(draft, "NotStarted", "The run has not started.")
+    _tools(draft, reconciling=False, stalled=False)
+
+
 def committed(draft: Draft, phase: str, reason: str, message: str, *, handed_over: bool, stalled: bool = False) -> None:
     """An attempt is being made, waits, or runs."""
     draft.enter(phase, reason, message)

@@ -90,6 +90,18 @@ class Compute(Protocol):
         """The object that is one attempt. `mounts`: (claim, path in it) of each input by its name in the status."""
         ...
 
+    def analysis(
+        self,
+        training: Obj,
+        *,
+        name: str,
+        output_claim: str,
+        config: str,
+        mounts: Mapping[str, tuple[str, str]],
+    ) -> dict[str, Any]:
+        """The object that analyses what a run reads, without a GPU. It is observed like an attempt."""
+        ...
+
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         """The attempt as its Job and its pods show it."""
         ...

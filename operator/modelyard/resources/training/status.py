@@ -44,6 +44,7 @@ EPOCHS_MAX = 50
 METRICS_MAX = 64
 INPUTS_MAX = 8
 LINES_MAX = 8
+WARNINGS_MAX = 16
 COLLECTOR_FIELDS: Final = ("progress", "metrics", "epochs", "checkpoint.lastReported")
 
 AttemptCause = Literal["Infrastructure", "Error", "BadInput", "Suspended", "Stopped", "Succeeded"]
@@ -80,12 +81,39 @@ class Input(Status):
     progress: DownloadProgress | None = Field(default=None, description="How far its download is.")
 
 
-class Analysis(Status):
-    """What the analysis found in the data set."""
+class Estimate(Status):
+    """What the run would take, as far as that can be said before it begins. Estimates, not promises."""
 
+    gpu_memory: ShortText | None = Field(default=None, description="Memory needed on each GPU, such as 37Gi.")
+    gpu_memory_limit: ShortText | None = Field(default=None, description="What of such a GPU's memory can be used.")
+    checkpoint_bytes: Count | None = Field(default=None, description="Bytes of one checkpoint.")
+    output_bytes: Count | None = Field(default=None, description="Most bytes on the output volume at one time.")
+    steps: Count | None = Field(default=None, description="Optimiser steps, early stopping not foreseen.")
+    hours: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Hours of running.")
+    estimated_usd: ShortText | None = Field(default=None, alias="estimatedUSD", description="US dollars, as text.")
+
+
+class Analysis(Status):
+    """What the analysis found before the run. All of it, with samples, is in a file on the output volume."""
+
+    key: ShortText | None = Field(
+        default=None, description="Hash of what it is about: data, model, and how they are read."
+    )
+    job: ObjectName | None = Field(default=None, description="Job that made it; it goes when its findings are here.")
     digest: ShortText | None = Field(default=None, description="What an approval must name.")
+    time: Time | None = Field(default=None, description="When it was done.")
+    reason: Reason | None = Field(default=None, description="Why there are no findings, as one word.")
+    message: LongText | None = Field(default=None, description="What was found, or why nothing was, in words.")
+    path: Path | None = Field(default=None, description="File on the output volume with all findings and samples.")
     profile: Annotated[dict[str, Any] | None, Open()] = Field(default=None, description="Profile of the data set.")
-    suggested: Annotated[dict[str, Any] | None, Open()] = Field(default=None, description="Suggested parameters.")
+    model: Annotated[dict[str, Any] | None, Open()] = Field(default=None, description="Sizes of the base model.")
+    suggested: Annotated[dict[str, Any] | None, Open()] = Field(
+        default=None, description="Suggested recipe, target and parameters, each with its reason."
+    )
+    warnings: Annotated[tuple[LongText, ...], Field(max_length=WARNINGS_MAX), ListType("atomic")] = Field(
+        default=(), description="What a person should look at before the run."
+    )
+    estimate: Estimate | None = Field(default=None, description="What the run would take.")
 
 
 class Progress(Status):

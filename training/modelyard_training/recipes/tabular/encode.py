@@ -19,7 +19,7 @@ from modelyard_training.core.data import MISSING, ROW, Table
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
 from modelyard_training.params import Columns
-from modelyard_training.recipes.common import class_weights, target_column
+from modelyard_training.recipes.common import class_weights
 from modelyard_training.recipes.tabular.predict import MISSING_CATEGORY, OTHER_CATEGORY
 
 
@@ -58,8 +58,8 @@ def read(run: Run) -> Encoded:
     columns = (config.columns if config else None) or Columns()
     tables = data.read(run.dataset(), config)
     run.stop.check()
-    target = target_column(tables.train, columns.target, columns.label, "target")
-    _check_values(tables, run.params["categoricalColumns"] or [], columns.ignore or [])
+    target = data.target_column(tables.train, columns.target, columns.label, "target")
+    data.check_table(tables, run.params["categoricalColumns"] or [], columns.ignore or [])
     classify = run.config.recipe == "tabular-classification"
     parts = split.divide(tables, target, config.split if config else None, classify=classify)
     return encode(run.params, parts, target, columns.ignore or [])
@@ -88,13 +88,6 @@ def encode(params: dict[str, Any], parts: split.Parts, target: str, ignore: list
         torch.from_numpy(parts.held_target),
         weights,
     )
-
-
-def _check_values(tables: data.Tables, categorical: list[str], ignored: list[str]) -> None:
-    for table in (tables.train, tables.validation):
-        for name in table.frame.columns if table is not None else ():
-            if table is not None and name not in categorical and name not in ignored:
-                data.check_numbers(table, name)
 
 
 def _fit(params: dict[str, Any], parts: split.Parts, target: str, skip: set[str]) -> tuple[dict[str, Any], list[str]]:
