@@ -173,9 +173,9 @@ def _adapter(effective: Mapping[str, Any], model: Mapping[str, Any]) -> int:
 
 
 def _tabular(effective: Mapping[str, Any], profile: Mapping[str, Any], model: Mapping[str, Any]) -> _Load | None:
-    hidden = {"MLP": effective.get("hiddenSizes"), "Linear": []}.get(effective["algorithm"])
-    if hidden is None:
+    if effective["algorithm"] not in ("MLP", "Linear"):
         return None
+    hidden = effective["hiddenSizes"] if effective["algorithm"] == "MLP" else []
     inputs = int(profile["features"]["encoded"])
     widths = [inputs, *hidden, int(profile["target"].get("outputs") or 1)]
     weights = sum(a * b + b for a, b in pairwise(widths))
