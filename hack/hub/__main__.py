@@ -15,13 +15,17 @@ from hub.store import Store
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m hub", description="Serve repositories as the Hugging Face Hub does."
+        prog="python -m hub",
+        description="Serve repositories as Hugging Face, ModelScope and Kaggle do.",
     )
     parser.add_argument("--root", type=Path, required=True, help="what python -m hub.build wrote")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument(
         "--token-env", default="HUB_TOKEN", help="environment variable with the token of private repositories"
+    )
+    parser.add_argument(
+        "--kaggle-env", default="HUB_KAGGLE", help="environment variable with the Authorization value of Kaggle's part"
     )
     parser.add_argument("--cdn-url", default=None, help="redirect large files to this address of the same server")
     parser.add_argument("--page-entries", type=int, default=PAGE_ENTRIES, help="entries in one page of a tree")
@@ -35,6 +39,7 @@ def main() -> None:
         cdn=args.cdn_url,
         control=args.control,
         page=args.page_entries,
+        kaggle=os.environ.get(args.kaggle_env, ""),
     )
     log = logging.getLogger("access") if args.access_log else None
     web.run_app(

@@ -1,5 +1,7 @@
 """The Hub's HTTP protocol: info, tree, refs, resolve, whoami, with its status codes and error headers.
 
+ModelScope's and Kaggle's protocols, from modules of their own, are served beside it.
+
 A private repository needs the token (401 `RepoNotFound` without, as the real hub answers so as not to tell that it is
 there); a gated one lists its files for everybody and refuses their content (403 `GatedRepo`). A wrong token is a 401
 everywhere.
@@ -14,6 +16,8 @@ from aiohttp import web
 
 from hub import ranges
 from hub.faults import Faults, Rule, send
+from hub.kaggle import Kaggle
+from hub.modelscope import ModelScope
 from hub.store import Blob, Commit, Kind, Repository, Store
 
 PAGE_ENTRIES = 1000
@@ -29,9 +33,21 @@ class RefusalError(Exception):
 
 
 class Hub:
-    """One server over one store. `cdn` is where large files are redirected to, None to send them itself."""
+    """One server over one store. `cdn` is where large files are redirected to, None to send them itself.
 
-    def __init__(self, store: Store, *, token: str, cdn: str | None, control: bool, page: int = PAGE_ENTRIES) -> None:
+    `kaggle` is the whole Authorization value that Kaggle's part expects of whom it knows.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        token: str,
+        cdn: str | None,
+        control: bool,
+        page: int = PAGE_ENTRIES,
+        kaggle: str = "",
+    ) -> None:
         self._store = store
         self._token = token
         self._cdn = cdn
@@ -58,6 +74,8 @@ class Hub:
                     ),
                 ]
             )
+        self.app.add_routes(ModelScope(store, token=token, cdn=cdn, send=self._bytes).routes())
+        self.app.add_routes(Kaggle(store, credential=kaggle, send=self._bytes).routes())
         self.app.add_routes([web.get("/cdn/{sha256:[0-9a-f]{64}}", self._content)])
 
     # ---- access

@@ -22,7 +22,8 @@ class RemoteFile:
 
     `path` is relative to the target, with / between its parts. `size` is in bytes, None when the server doesn't say.
     `identity` changes whenever the bytes may have changed; None means that an interrupted file can't be gone on with.
-    `digests` maps an algorithm to the lower-case hex digest that the bytes must have.
+    `digests` maps an algorithm to the lower-case hex digest that the bytes must have; `announced` are those whose
+    digest the server tells together with the bytes, if at all.
     """
 
     path: str
@@ -30,6 +31,7 @@ class RemoteFile:
     size: int | None
     identity: str | None
     digests: tuple[tuple[Algorithm, str], ...] = ()
+    announced: tuple[Algorithm, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,14 @@ class Snapshot:
 
 
 class Body(Protocol):
-    """The bytes of one answer. `offset` is where they really start: 0 when the server ignored the offset asked for."""
+    """The bytes of one answer.
+
+    `offset` is where they really start: 0 when the server ignored the offset asked for. `digests` are those of the
+    whole file that came with the answer, of the algorithms that the file has as `announced`.
+    """
 
     offset: int
+    digests: tuple[tuple[Algorithm, str], ...]
 
     def chunks(self) -> Iterator[bytes]:
         """Bytes as they arrive.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from modelyard.loader.console import say
-from modelyard.loader.content import Body, RemoteFile, Source
+from modelyard.loader.content import Algorithm, Body, RemoteFile, Source
 from modelyard.loader.disk import Access, require, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
@@ -55,7 +55,7 @@ class _Digests:
             blob = hashlib.sha1(usedforsecurity=False)
             blob.update(f"blob {file.size}\0".encode())
             self._states["git-sha1"] = blob
-        if "md5" in self._wanted:
+        if "md5" in self._wanted or "md5" in file.announced:
             self._states["md5"] = hashlib.md5(usedforsecurity=False)
         if "crc32" in self._wanted:
             self._states["crc32"] = _Crc32()
@@ -63,6 +63,10 @@ class _Digests:
     def update(self, chunk: bytes) -> None:
         for state in self._states.values():
             state.update(chunk)
+
+    def told(self, digests: Sequence[tuple[Algorithm, str]]) -> None:
+        """What the server says together with the bytes."""
+        self._wanted.update({algorithm: digest for algorithm, digest in digests if algorithm in self._states})
 
     def match(self) -> bool:
         return all(self._states[algorithm].hexdigest() == wanted for algorithm, wanted in self._wanted.items())
@@ -203,6 +207,7 @@ class Fetcher:
                     os.lseek(handle, 0, os.SEEK_SET)
                     offset, before, digests = 0, 0, _Digests(file)
                     self._count(work, 0)
+                digests.told(body.digests)
                 offset = self._copy(work, body, handle, offset, digests)
             if file.size is None:
                 break

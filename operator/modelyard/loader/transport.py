@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx2
 
+from modelyard.loader.content import Algorithm
 from modelyard.loader.failure import LoadError
 
 _MAX_REDIRECTS = 10
@@ -36,6 +37,21 @@ def shown(url: str) -> str:
     """A URL without userinfo, query and fragment: a signed URL's query is a credential."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{host(url)}{parts.path}"
+
+
+def base_url(text: str, default: str) -> str:
+    """Option `endpoint`: an http or https URL that paths are put behind.
+
+    Raises:
+        LoadError: BadInput for anything else, and for credentials in it.
+    """
+    endpoint = (text or default).rstrip("/")
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise LoadError("BadInput", "Option endpoint must be an http or https URL without a query.")
+    if "@" in parts.netloc:
+        raise LoadError("BadInput", "Option endpoint must not hold credentials: they belong into the Secret.")
+    return endpoint
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -96,6 +112,8 @@ def unreachable(error: BaseException, url: str) -> LoadError:
 
 class HttpBody:
     """The bytes of a 200 or 206."""
+
+    digests: tuple[tuple[Algorithm, str], ...] = ()
 
     def __init__(self, response: httpx2.Response, offset: int) -> None:
         self.offset = offset
@@ -167,6 +185,9 @@ class Transport:
             with contextlib.closing(response):
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     url = self._follow(url, response.headers["location"])
+                    if method == "POST" and response.status_code in (301, 302, 303):
+                        method, content = "GET", None
+                        headers = {name: value for name, value in (headers or {}).items() if name != "Content-Type"}
                     continue
                 if response.status_code not in (200, 206):
                     own = self._explain(response.status_code, response.headers) if self._explain else None
@@ -203,8 +224,11 @@ class Transport:
         size: int | None,
         headers: Mapping[str, str] | None = None,
         secret: Mapping[str, str] | None = None,
+        content: bytes | None = None,
     ) -> Iterator[HttpBody]:
         """A file's bytes from `offset`, at most `length` of them. `size` is the whole file's, where it is known.
+
+        With `content` it is asked for by POST.
 
         The body's own offset is 0 when the server sends the whole file instead.
 
@@ -214,7 +238,8 @@ class Transport:
         asked = dict(headers or {})
         if offset or length is not None:
             asked["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        with self.send("GET", url, asked, secret=secret) as response:
+        method = "GET" if content is None else "POST"
+        with self.send(method, url, asked, secret=secret, content=content) as response:
             total: int | None = None
             start = 0
             if response.status_code == 206:

@@ -116,7 +116,12 @@ SOURCES: Final[Mapping[str, SourceType]] = {
     ),
     "MODEL_SCOPE": SourceType(
         "`namespace/name` of a repository",
-        {"repoType": _REPO_TYPE, "include": _INCLUDE, "exclude": _EXCLUDE},
+        {
+            "endpoint": ConfigKey("URL of the hub. Unset: https://modelscope.cn", _url("http", "https"), option=True),
+            "repoType": _REPO_TYPE,
+            "include": _INCLUDE,
+            "exclude": _EXCLUDE,
+        },
         secrets=(("token",),),
         revisions=True,
         filters=True,
@@ -182,7 +187,19 @@ SOURCES: Final[Mapping[str, SourceType]] = {
         },
     ),
     "REFERENCE": SourceType("`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset"),
-    "KAGGLE": SourceType("`owner/name` of a data set", secrets=(("username", "key"),), filters=True),
+    "KAGGLE": SourceType(
+        "`owner/name` of a data set, or `owner/model/framework/variation` of a model; `revision` numbers its version",
+        {
+            "endpoint": ConfigKey(
+                "URL of the service. Unset: https://api.kaggle.com", _url("http", "https"), option=True
+            ),
+            "include": _INCLUDE,
+            "exclude": _EXCLUDE,
+        },
+        secrets=(("username", "key"),),
+        revisions=True,
+        filters=True,
+    ),
 }
 
 
@@ -286,6 +303,8 @@ def check_content(
     if revision is not None:
         if not entry.revisions:
             problems.append(Problem(f"{at}.revision", f"a source of type {type} has no revisions: remove it"))
+        elif type == "KAGGLE" and not re.fullmatch(r"[1-9][0-9]{0,8}", revision):
+            problems.append(Problem(f"{at}.revision", "must be the number of a version"))
         elif _UNSAFE.search(revision) or ".." in revision:
             problems.append(Problem(f"{at}.revision", "must be a branch, a tag or a commit, without blanks"))
     for name, patterns in (("include", tuple(include)), ("exclude", tuple(exclude))):
@@ -328,7 +347,13 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
     match type:
         case "REFERENCE":
             return None if _REFERENCE.fullmatch(repo) else "does not name what is shared"
-        case "HUGGING_FACE" | "MODEL_SCOPE" | "KAGGLE":
+        case "MODEL_SCOPE":
+            return None if "/" in repo and _HUB_REPO.fullmatch(repo) else "is not namespace and name of a repository"
+        case "KAGGLE":
+            parts = repo.split("/")
+            right = len(parts) in (2, 4) and all(_HUB_REPO.fullmatch(part) for part in parts)
+            return None if right else "is not the name of a data set or of a model's variation"
+        case "HUGGING_FACE":
             return None if _HUB_REPO.fullmatch(repo) else "is not the name of a repository"
         case "HTTP":
             if repo.startswith(("http://", "https://")):

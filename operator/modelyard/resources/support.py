@@ -26,7 +26,7 @@ class Gap:
 
 
 MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (
-    Gap("type", only=("HUGGING_FACE", "S3", "HTTP", "GIT", "PVC", "NFS", "REFERENCE")),
+    Gap("type", only=("HUGGING_FACE", "MODEL_SCOPE", "S3", "HTTP", "GIT", "KAGGLE", "PVC", "NFS", "REFERENCE")),
 )
 
 MODEL_GAPS: Final[tuple[Gap, ...]] = ()

@@ -137,6 +137,7 @@ def test_a_strangers_object_stops_it(kind: str) -> None:
         (content("HTTP", {"url": "https://x.example"}, "a", include=["*.json"]), "PatternsNotSupported"),
         (content("HUGGING_FACE", {}, "org/repo", include=["*.json"]), None),
         (content("GIT", {}, "https://x.example/a", revision="main"), None),
+        (content("MODEL_SCOPE", {"endpoint": "http://hub.example"}, "a/b"), "EndpointNotSupported"),
         (Content("KAGGLE", "kaggle://a/b"), "TypeNotSupported"),
     ],
 )

@@ -41,9 +41,9 @@ WRONG = {
         "spec.secretRef: a source of type PVC uses no credentials: remove it",
     ),
     "not yet": (
-        make_source(type="KAGGLE"),
+        make_source(type="CONDA"),
         "NotSupported",
-        'spec.type: "KAGGLE" is not supported yet by this version of Modelyard; ',
+        'spec.type: "CONDA" is not supported yet by this version of Modelyard; ',
     ),
     "no Secret": (
         make_source(secret="token"),

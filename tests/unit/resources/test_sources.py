@@ -117,6 +117,9 @@ def test_contents() -> None:
     assert content("GIT", {}, "https://git/x", revision="main").options == (("branch", "main"),)
     assert content("GIT", {}, "https://git/x", revision="a" * 40).options == (("commit", "a" * 40),)
     assert dict(content("GIT", {"include": "*.json"}, "https://git/x").options) == {"include": "*.json"}
+    assert content("KAGGLE", {}, "a/b/py_torch/c", revision="3") == Content(
+        "KAGGLE", "kaggle://a/b/py_torch/c", (("revision", "3"),)
+    )
     assert pvc_path("") == pvc_path("/") == pvc_path(".") == ""
 
 
@@ -138,6 +141,22 @@ def test_addresses_of_repositories(repo: str, right: bool) -> None:
     problems = check_content("GIT", {}, repo, at="spec.versions[0]")
     assert (problems == []) == right
     assert "hunter2" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    ("type", "repo", "revision", "right"),
+    [
+        ("KAGGLE", "a/b", None, True),
+        ("KAGGLE", "a/b", "3", True),
+        ("KAGGLE", "a/b", "main", False),
+        ("KAGGLE", "a/b/c", None, False),
+        ("KAGGLE", "a/b/c/d", None, True),
+        ("MODEL_SCOPE", "a/b", "v1", True),
+        ("MODEL_SCOPE", "b", None, False),
+    ],
+)
+def test_names_of_other_hubs(type: str, repo: str, revision: str | None, right: bool) -> None:
+    assert (check_content(type, {}, repo, revision=revision, at="spec.versions[0]") == []) == right
 
 
 def test_a_version_overrides_the_patterns_of_its_source() -> None:

@@ -33,5 +33,13 @@ def make(request: Request, credentials: Credentials) -> Source:
         from modelyard.loader.sources.git import Git
 
         return Git(request, credentials)
-    types = ", ".join(sorted({"GIT", "HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
+    if request.type == "MODEL_SCOPE":
+        from modelyard.loader.sources.modelscope import ModelScope
+
+        return ModelScope(request, credentials)
+    if request.type == "KAGGLE":
+        from modelyard.loader.sources.kaggle import Kaggle
+
+        return Kaggle(request, credentials)
+    types = ", ".join(sorted({"GIT", "KAGGLE", "MODEL_SCOPE", "HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
     raise bad_input(f"Type {request.type[:40]!r} can't be loaded. Known types: {types}.")

@@ -40,6 +40,8 @@ _ADVERTISEMENT = "/info/refs?service=git-upload-pack"
 class _StoreBody:
     """A content out of the store, from an offset."""
 
+    digests: tuple[tuple[Algorithm, str], ...] = ()
+
     def __init__(self, store: GitStore, oid: str, offset: int) -> None:
         self.offset = offset
         self._chunks = store.content(oid, offset)

@@ -26,7 +26,7 @@ from modelyard.loader.credentials import Credentials
 from modelyard.loader.failure import LoadError, bad_input
 from modelyard.loader.patterns import Patterns
 from modelyard.loader.request import Request, allow
-from modelyard.loader.transport import TIMEOUT, Transport, refused, shown, unreachable
+from modelyard.loader.transport import TIMEOUT, Transport, base_url, refused, shown, unreachable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -50,7 +50,7 @@ class HuggingFace:
         self._type = _TYPES.get(request.options.get("repoType", "").lower(), "")
         if not self._type:
             raise bad_input("Option repoType must be MODEL or DATASET.")
-        self._endpoint = _endpoint(request.options.get("endpoint", ""))
+        self._endpoint = base_url(request.options.get("endpoint", ""), "https://huggingface.co")
         self._patterns = Patterns.of(request.options)
         self._token = credentials.get("token")
         authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
@@ -156,13 +156,3 @@ def _repo(uri: str) -> str:
             "The URI of a HUGGING_FACE source must read huggingface://org/repo, in the hub's own characters."
         )
     return repo
-
-
-def _endpoint(text: str) -> str:
-    endpoint = (text or "https://huggingface.co").rstrip("/")
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise bad_input("Option endpoint must be an http or https URL without a query.")
-    if "@" in parts.netloc:
-        raise bad_input("Option endpoint must not hold credentials: they belong into the Secret.")
-    return endpoint

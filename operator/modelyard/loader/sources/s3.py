@@ -51,6 +51,8 @@ _NOT_THE_REGION = frozenset(
 class _S3Body:
     """The bytes of a 200 or 206."""
 
+    digests: tuple[tuple[Algorithm, str], ...] = ()
+
     def __init__(self, response: BaseHTTPResponse, offset: int, endpoint: str) -> None:
         self.offset = offset
         self._response = response
