@@ -131,3 +131,7 @@ clean: ## Remove what the tests and the linters left in the checkout
 .PHONY: bench-api
 bench-api: $(DEV)/bin/python ## The status API under load, with the API server beside it; figures in build/bench/api.json
 	@$(PYTHON) tests/bench/api.py
+
+.PHONY: bench-operator
+bench-operator: $(DEV)/bin/python ## 1,000 to 10,000 Models, beside modelfs (MODELYARD_MODELFS, MODELYARD_DATASET_CRD) and a raw client
+	@$(PYTHON) tests/bench/models.py

@@ -31,6 +31,7 @@ from modelyard.resources.meta import MODEL
 from support.bench import Row, at_most, less_is_better, plain, publish
 from support.chart import api_rules
 from support.cluster import Kube, path_of, wait_for
+from support.load import cpu_seconds, memory_mib, paced, percentile
 from support.statusapi import ApiProcess, account, api_process, grant, rule, service_account
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,16 +144,18 @@ async def first_page(plane: ControlPlane, api: ApiProcess, token: str) -> dict[s
     """Open loop: requests start on time, whether or not the ones before are answered."""
     header = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(api.url, headers=header) as ours, session(plane, token) as theirs:
-        asked: dict[str, Callable[[], Awaitable[None]]] = {
-            "statusApi": lambda: read(ours, f"/api/v1/models?limit={PAGE}"),
-            "apiServer": lambda: read(theirs, f"{path_of(MODEL)}?limit={PAGE}"),
-            "statusApiFiltered": lambda: read(ours, f"/api/v1/models?limit={PAGE}&q=bench&sort=-created&facets=phase"),
+        asked: dict[str, Callable[[int], Awaitable[None]]] = {
+            "statusApi": lambda _: read(ours, f"/api/v1/models?limit={PAGE}"),
+            "apiServer": lambda _: read(theirs, f"{path_of(MODEL)}?limit={PAGE}"),
+            "statusApiFiltered": lambda _: read(
+                ours, f"/api/v1/models?limit={PAGE}&q=bench&sort=-created&facets=phase"
+            ),
         }
         found: dict[str, list[float]] = {name: [] for name in asked}
         # By turns, so that whatever else the machine does meets all of them alike.
         for _ in range(4):
             for name, ask in asked.items():
-                await ask()
+                await ask(0)
                 found[name] += await paced(ask, RATE, SECONDS / 8)
         return {name: spread(latencies) for name, latencies in found.items()}
 
@@ -164,29 +167,9 @@ async def read(http: aiohttp.ClientSession, path: str) -> None:
         await answer.read()
 
 
-async def paced(ask: Callable[[], Awaitable[None]], rate: float, seconds: float) -> list[float]:
-    """Latencies from the moment that each request was due, in milliseconds."""
-    latencies: list[float] = []
-    began = time.perf_counter()
-
-    async def one(due: float) -> None:
-        await ask()
-        latencies.append(1000 * (time.perf_counter() - due))
-
-    tasks = []
-    for number in range(int(rate * seconds)):
-        due = began + number / rate
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        tasks.append(asyncio.create_task(one(due)))
-    await asyncio.gather(*tasks)
-    return latencies
-
-
 def spread(values: list[float]) -> dict[str, float]:
     """Percentiles."""
-    values = sorted(values)
-    parts = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {name: round(values[int(part * (len(values) - 1))], 1) for name, part in parts.items()} if values else {}
+    return {name: round(percentile(values, part), 1) for name, part in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))}
 
 
 async def stream(plane: ControlPlane, api: ApiProcess, token: str, folder: Path) -> dict[str, Any]:
@@ -288,21 +271,15 @@ def hear(crowd: subprocess.Popen[str]) -> Any:
 def idle(api: ApiProcess) -> bool:
     """Whether it used little of a CPU during a second."""
     assert api.process is not None
-
-    def ticks() -> int:
-        words = Path(f"/proc/{api.process.pid}/stat").read_text().rpartition(")")[2].split()  # type: ignore[union-attr]
-        return int(words[11]) + int(words[12])
-
-    before = ticks()
+    before = cpu_seconds(api.process.pid)
     time.sleep(1)
-    return ticks() - before < 10
+    return cpu_seconds(api.process.pid) - before < 0.1
 
 
 def rss(api: ApiProcess) -> float:
     """Memory of the API process in MiB."""
     assert api.process is not None
-    text = Path(f"/proc/{api.process.pid}/status").read_text()
-    return round(int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024, 1)
+    return memory_mib(api.process.pid, "VmRSS")
 
 
 if __name__ == "__main__":

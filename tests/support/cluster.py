@@ -48,9 +48,9 @@ class Kube:
     def __init__(self, kubeconfig: Path) -> None:
         config = yaml.safe_load(kubeconfig.read_text())
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cadata=_content(cluster, "certificate-authority").decode())
+        context = ssl.create_default_context(cadata=content_of(cluster, "certificate-authority").decode())
         with tempfile.NamedTemporaryFile() as pair:
-            pair.write(_content(user, "client-certificate") + b"\n" + _content(user, "client-key"))
+            pair.write(content_of(user, "client-certificate") + b"\n" + content_of(user, "client-key"))
             pair.flush()
             context.load_cert_chain(pair.name)
         self._http = httpx2.Client(
@@ -170,7 +170,8 @@ def namespace(kube: Kube) -> str:
     return new_namespace(kube)
 
 
-def _content(entry: Obj, name: str) -> bytes:
+def content_of(entry: Obj, name: str) -> bytes:
+    """What a kubeconfig says inline or by a file."""
     if f"{name}-data" in entry:
         return base64.b64decode(entry[f"{name}-data"])
     return Path(entry[name]).read_bytes()

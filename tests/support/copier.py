@@ -10,11 +10,12 @@ puts the guard on. The outcome is written to the annotation `copier/state`, by t
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import uvloop
 
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
@@ -171,7 +172,7 @@ def main() -> int:
     parser.add_argument("--settings", type=Path)
     settings = load_settings(parser.parse_args().settings)
     scope = Scope((Watched(CONFIGMAP, SELECTOR),), settings.watch_namespaces)
-    return asyncio.run(run(settings, [Copier()], scope))
+    return uvloop.run(run(settings, [Copier()], scope))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -67,6 +68,8 @@ async def connect(component: str, pool: int = 64, observer: Observer | None = No
         ) from None
     configuration.connection_pool_maxsize = pool
     configuration.retries = False
+    # aiohttp looks for a proxy and a .netrc file at each request, in a thread: dear where there is no proxy at all.
+    configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
     api = kube.ApiClient(configuration)
     api.user_agent = f"modelyard-{component}/{__version__}"
     return Client(api, observer)

@@ -97,6 +97,7 @@ class Feed:
         settings.networking.error_backoffs = _Backoffs()
         settings.networking.connect_timeout = 10.0
         settings.networking.trust_env = True
+        settings.persistence.diffbase_storage = _NoDiffs()
         settings.watching.connect_timeout = 10.0
         settings.watching.chunk_size = 500
         for watched in self._scope.kinds:
@@ -112,6 +113,19 @@ class _Backoffs:
 
     def __iter__(self) -> Any:
         return itertools.chain((0.2, 0.5, 1, 2, 3, 5, 8), itertools.repeat(13))
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object at every event, to compare it with what its handlers of changes saw; we have none."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
 
 
 class _Words(logging.Handler):

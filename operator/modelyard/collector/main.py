@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from modelyard.cluster.client import Client, LoginError, connect
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(options.settings)
         set_up_logging(settings.log_format, settings.log_level)
-        asyncio.run(_serve(settings))
+        uvloop.run(_serve(settings))
     except (SettingsError, LoginError) as problem:
         print(problem, file=sys.stderr)
         return 2

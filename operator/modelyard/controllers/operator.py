@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+import uvloop
+
 from modelyard import __version__
 from modelyard.cluster import errors
 from modelyard.cluster.apply import Applier
@@ -329,7 +331,7 @@ def main(settings: Settings) -> int:
             return None
         return status
 
-    while (status := asyncio.run(_with_client(settings, once))) is None:
+    while (status := uvloop.run(_with_client(settings, once))) is None:
         pass
     return status
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -236,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(options.settings)
         _check_authentication(settings.api)
         set_up_logging(settings.log_format, settings.log_level)
-        return asyncio.run(_serve(settings))
+        return uvloop.run(_serve(settings))
     except (SettingsError, LoginError) as problem:
         print(f"modelyard api: {problem}", file=sys.stderr)
         return 2

@@ -1,0 +1,385 @@
+"""`make bench-operator`: Models at scale, beside the modelfs operator and a raw client on the same API server.
+
+A race: each operator runs, a client creates 1,000 Models of two versions, and the clock stops at the last complete
+status; then the Datasets are made READY, as their controller would, and the requests that it took in all are counted
+from the API server's audit log. The raw client makes the same requests with nothing to decide. Then more and more
+objects under one operator: the cost of each, memory, silence at rest, a restart, and the time from a change to its
+status. BENCH_MODELS and BENCH_STEPS change the sizes; MODELYARD_MODELFS and MODELYARD_DATASET_CRD name the peer and
+the CRD of Datasets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from localcluster import ControlPlane
+from modelyard.plan import Kind
+from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, NAMESPACE, PVC
+from modelyard.resources.volumes import LABEL_DATASET
+from support.bench import Row, at_most, less_is_better, more_is_better, plain, publish
+from support.build import make_model, make_source, make_version
+from support.cluster import CRD, Kube, path_of, wait_for
+from support.load import RawClient, cpu_seconds, in_flight, memory_mib, paced, percentile
+from support.operator import OperatorProcess
+
+Obj = dict[str, Any]
+MODELS = int(os.environ.get("BENCH_MODELS", "1000"))
+STEPS = tuple(int(n) for n in os.environ.get("BENCH_STEPS", "100,1000,5000,10000").split(","))
+CHANGES_AT = 5000
+PEER_MODEL = Kind("model.samzong.dev/v1", "Model", "models")
+PEER_SOURCE = Kind("model.samzong.dev/v1", "ModelSource", "modelsources")
+SETTINGS = {"dataPlane": "baize", "baize": {"loader": "modelyard"}, "logLevel": "INFO", "lease": {}}
+UNCOUNTED = {"leases", "events", "modelsources/status", "modelsources"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One operator's way from so many Models to complete statuses, and on to READY."""
+
+    seconds: float
+    cpu: float
+    peak: float
+    requests: float
+    """For each Model, until it was READY."""
+
+
+def main() -> None:
+    """Runs it all; figures to stdout and to build/bench/operator.json."""
+    peer = os.environ.get("MODELYARD_MODELFS", "")
+    datasets = os.environ.get("MODELYARD_DATASET_CRD", "")
+    if not peer or not datasets:
+        sys.exit("Set MODELYARD_MODELFS to modelfs-manager, beside it modelfs-crds.yaml, and MODELYARD_DATASET_CRD.")
+    with ControlPlane(name="bench-operator", audit=True) as plane, tempfile.TemporaryDirectory() as name:
+        kube, folder = Kube(plane.kubeconfig), Path(name)
+        install(kube, Path(datasets), Path(peer).with_name("modelfs-crds.yaml"))
+        with peer_process(plane, Path(peer), folder) as pid:
+            theirs = asyncio.run(lap(plane, kube, pid, "modelfs", PEER_MODEL, PEER_SOURCE, "modelfs-manager/"))
+        with OperatorProcess(plane.kubeconfig, folder, SETTINGS) as operator:
+            operator.wait_until_leading()
+            pid = operator.process.pid
+            ours = asyncio.run(lap(plane, kube, pid, "ours", MODEL, MODELSOURCE, "modelyard-operator/"))
+        raw = asyncio.run(raw_lap(plane, kube, ours.requests))
+    with ControlPlane(name="bench-operator", audit=True) as plane, tempfile.TemporaryDirectory() as name:
+        kube, folder = Kube(plane.kubeconfig), Path(name)
+        install(kube, Path(datasets))
+        rows = race_rows(ours, theirs, raw) + scale_rows(plane, kube, folder)
+    publish("operator", rows)
+
+
+def race_rows(ours: Lap, theirs: Lap, raw: float) -> list[Row]:
+    """The race."""
+    rate = MODELS / ours.seconds
+    return [
+        more_is_better("Models of two versions", "/s", rate, MODELS / theirs.seconds, "modelfs", 3.0),
+        more_is_better("  beside the same requests of a raw client", "/s", rate, MODELS / raw, "raw client", 0.6),
+        at_most("requests for a Model until it is Ready", "", ours.requests, 4.0),
+        less_is_better("  beside", "", ours.requests, theirs.requests, "modelfs"),
+        less_is_better("CPU", "s", ours.cpu, theirs.cpu, "modelfs"),
+        less_is_better("peak memory", "MiB", ours.peak, theirs.peak, "modelfs"),
+    ]
+
+
+async def lap(plane: ControlPlane, kube: Kube, pid: int, name: str, model: Kind, source: Kind, agent: str) -> Lap:
+    """One operator's turn, in a namespace of its own."""
+    namespace = f"bench-{name}"
+    prepare(kube, namespace, source)
+    log = Log(plane, agent, namespace)
+    cpu = cpu_seconds(pid)
+    async with RawClient(plane.kubeconfig) as raw:
+        began = time.time()
+        await create_models(raw, model, namespace, range(MODELS))
+        await until(raw, model, namespace, MODELS, complete)
+        seconds = log.last("status", began) - began
+        cpu = cpu_seconds(pid) - cpu
+        await make_ready(raw, namespace)
+        await until(raw, model, namespace, MODELS, ready)
+        await asyncio.sleep(2)
+    return Lap(seconds, cpu, memory_mib(pid), log.count() / MODELS)
+
+
+async def raw_lap(plane: ControlPlane, kube: Kube, requests: float) -> float:
+    """Seconds of a client that makes the Models, their Datasets and as many statuses, and decides nothing."""
+    namespace = "bench-raw"
+    prepare(kube, namespace, MODELSOURCE)
+    entries = [{"name": v, "phase": "Processing", "pvcName": f"mdl-model-00000-{v}"} for v in ("v1", "v2")]
+    status = {"status": {"phase": "Processing", "versionsTotal": 2, "versionsReady": 0, "syncedVersions": entries}}
+    async with RawClient(plane.kubeconfig) as raw:
+
+        async def one(number: int) -> None:
+            await raw.create(MODEL, model_of(MODEL, namespace, number))
+            for version in ("v1", "v2"):
+                await raw.create(DATASET, dataset_of(namespace, number, version))
+            # The second status comes when the data are there, after the clock has stopped.
+            await raw.merge(MODEL, namespace, name_of(number), status, "status")
+
+        return await in_flight(partial(one, n) for n in range(MODELS))
+
+
+def scale_rows(plane: ControlPlane, kube: Kube, folder: Path) -> list[Row]:
+    """More and more Models under one operator, made READY at each step."""
+    namespace = "bench-scale"
+    prepare(kube, namespace, MODELSOURCE)
+    rows: list[Row] = []
+    costs: list[float] = []
+    with OperatorProcess(plane.kubeconfig, folder, SETTINGS, name="scale") as operator:
+        operator.wait_until_leading()
+        pid, there = operator.process.pid, 0
+        for total in STEPS:
+            before = cpu_seconds(pid)
+            asyncio.run(grow(plane, namespace, there, total))
+            costs.append(1000 * (cpu_seconds(pid) - before) / (total - there))
+            there = total
+            rows.append(plain(f"CPU for each Model, up to {total}", "ms", costs[-1]))
+            rows.append(plain(f"writes at rest in 10 s, {total} Models", "", rest(plane, operator)))
+            if total == CHANGES_AT:
+                latencies = asyncio.run(changes(plane, namespace, total))
+                rows.append(
+                    at_most(f"change to status, 20/s, {total} Models, p99", "ms", percentile(latencies, 0.99), 1000)
+                )
+        spread = max(costs[1:]) / min(costs[1:]) if len(costs) > 1 else 1.0
+        rows.append(at_most(f"dearest Model beside the cheapest, {STEPS[1:]}", "", spread, 1.2 / 0.8))
+        rows.append(at_most(f"peak memory at {there} Models", "MiB", memory_mib(pid), 512))
+        operator.terminate()
+        log, began = Log(plane, "modelyard-operator/"), time.monotonic()
+        operator.start()
+        wait_for(lambda: settled(operator), "the restarted operator to have looked at everything", 300, 0.2)
+        rows.append(at_most(f"restart to ready, {there} Models", "s", time.monotonic() - began, 15))
+        rows.append(plain("writes of the restarted operator", "", log.writes()))
+    return rows
+
+
+async def grow(plane: ControlPlane, namespace: str, there: int, total: int) -> None:
+    """From so many Models to more, all READY."""
+    async with RawClient(plane.kubeconfig) as raw:
+        await create_models(raw, MODEL, namespace, range(there, total))
+        await until(raw, MODEL, namespace, total, complete)
+        await make_ready(raw, namespace)
+        await until(raw, MODEL, namespace, total, ready)
+
+
+async def changes(plane: ControlPlane, namespace: str, total: int) -> list[float]:
+    """Milliseconds from an edit of a spec to the status that has seen it, 20 edits a second."""
+    seen: dict[tuple[str, int], asyncio.Event] = {}
+
+    async with RawClient(plane.kubeconfig) as raw, RawClient(plane.kubeconfig) as watcher:
+
+        async def follow() -> None:
+            async with watcher.http.get(f"{path_of(MODEL, namespace)}?limit=1") as answer:
+                version = (await answer.json())["metadata"]["resourceVersion"]
+            url = f"{path_of(MODEL, namespace)}?watch=1&resourceVersion={version}"
+            async with watcher.http.get(url, timeout=None, read_bufsize=2**20) as answer:
+                async for line in answer.content:
+                    found = json.loads(line)["object"]
+                    key = found["metadata"]["name"], found["status"]["observedGeneration"]
+                    seen.setdefault(key, asyncio.Event()).set()
+
+        async def change(number: int) -> None:
+            name = name_of(number * 7 % total)
+            edit = {"spec": {"display": {"description": f"changed {time.time()}"}}}
+            generation = (await raw.merge(MODEL, namespace, name, edit))["metadata"]["generation"]
+            await seen.setdefault((name, generation), asyncio.Event()).wait()
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(1)
+        latencies = await paced(change, 20, 30)
+        following.cancel()
+        return latencies
+
+
+def rest(plane: ControlPlane, operator: OperatorProcess) -> int:
+    """Writes in ten seconds without any change."""
+    wait_for(lambda: operator.metric("modelyard_workqueue_depth") == 0, "the queue to be empty", 120)
+    time.sleep(3)
+    log = Log(plane, "modelyard-operator/")
+    time.sleep(10)
+    return log.writes()
+
+
+def settled(operator: OperatorProcess) -> bool:
+    """Leads, and has nothing left to look at."""
+    return operator.ready() == "leading" and operator.metric("modelyard_workqueue_depth") == 0
+
+
+class Log:
+    """The audit log from now on: what one client asked for."""
+
+    def __init__(self, plane: ControlPlane, agent: str, namespace: str | None = None) -> None:
+        assert plane.audit_log is not None
+        self._path, self._agent, self._namespace = plane.audit_log, agent, namespace
+        self._start = self._path.stat().st_size
+
+    def last(self, subresource: str, began: float) -> float:
+        """When the last write to that subresource was answered, in seconds since the epoch."""
+        times = [
+            e["stageTimestamp"] for e in self._entries() if (e.get("objectRef") or {}).get("subresource") == subresource
+        ]
+        return max((datetime.fromisoformat(t).timestamp() for t in times), default=began)
+
+    def count(self) -> int:
+        """Requests of any kind about single objects, but for what is counted apart."""
+        return sum(e["verb"] not in ("list", "watch") for e in self._counted())
+
+    def writes(self) -> int:
+        """Requests that change something."""
+        return sum(e["verb"] in ("create", "update", "patch", "delete") for e in self._counted())
+
+    def _counted(self) -> Iterator[Obj]:
+        for entry in self._entries():
+            ref = entry.get("objectRef") or {}
+            resource = "/".join(filter(None, (ref.get("resource"), ref.get("subresource"))))
+            if resource and resource not in UNCOUNTED:
+                yield entry
+
+    def _entries(self) -> Iterator[Obj]:
+        with self._path.open("rb") as file:
+            file.seek(self._start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                entry = json.loads(line)
+                place = (entry.get("objectRef") or {}).get("namespace", "")
+                if entry.get("userAgent", "").startswith(self._agent) and self._namespace in (None, place):
+                    yield entry
+
+
+@contextmanager
+def peer_process(plane: ControlPlane, program: Path, folder: Path) -> Iterator[int]:
+    """The modelfs operator; its process id."""
+    words = [str(program), "--metrics-bind-address", "0", "--health-probe-bind-address", "0"]
+    with (folder / "modelfs.log").open("wb") as log:
+        process = subprocess.Popen(
+            words, env={**os.environ, "KUBECONFIG": str(plane.kubeconfig)}, stdout=log, stderr=log
+        )
+    try:
+        time.sleep(3)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def prepare(kube: Kube, namespace: str, source: Kind) -> None:
+    """A namespace with a public hub."""
+    kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, NAMESPACE)
+    kube.create({**make_source(namespace=namespace), "apiVersion": source.api_version}, source)
+
+
+def install(kube: Kube, *files: Path) -> None:
+    """Our CRDs and those of the files."""
+    kube.install_crds()
+    for file in files:
+        for crd in yaml.safe_load_all(file.read_text()):
+            kube.apply(crd, CRD)
+            kind = Kind(
+                f"{crd['spec']['group']}/{crd['spec']['versions'][0]['name']}", "", crd["spec"]["names"]["plural"]
+            )
+            wait_for(partial(served, kube, kind), f"{kind.plural} of {kind.api_version} to be served")
+
+
+def served(kube: Kube, kind: Kind) -> bool:
+    """Whether the API server has taken the CRD in."""
+    try:
+        kube.list(kind)
+    except Exception:
+        return False
+    return True
+
+
+def name_of(number: int) -> str:
+    """Name of one Model."""
+    return f"model-{number:05}"
+
+
+def model_of(kind: Kind, namespace: str, number: int) -> Obj:
+    """A Model of two versions, as both operators read it."""
+    storage = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    versions = [
+        make_version(v, f"org/repo-{number}", state="PRESENT", precision="FP16", storage=storage) for v in ("v1", "v2")
+    ]
+    model = make_model(name_of(number), *versions, namespace=namespace)
+    return {**model, "apiVersion": kind.api_version}
+
+
+def dataset_of(namespace: str, number: int, version: str) -> Obj:
+    """What an operator would make of one version."""
+    return {
+        "apiVersion": DATASET.api_version,
+        "kind": DATASET.kind,
+        "metadata": {"name": f"mdl-{name_of(number)}-{version}", "namespace": namespace},
+        "spec": {
+            "source": {"type": "HUGGING_FACE", "uri": f"huggingface://org/repo-{number}"},
+            "dataSyncRound": 1,
+            "mountOptions": {"path": "/data", "mode": "0755", "uid": 1000, "gid": 1000},
+            "volumeClaimTemplate": {
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            },
+        },
+    }
+
+
+async def create_models(raw: RawClient, kind: Kind, namespace: str, numbers: range) -> None:
+    """So many Models, as fast as they are taken."""
+    await in_flight(partial(raw.create, kind, model_of(kind, namespace, n)) for n in numbers)
+
+
+async def make_ready(raw: RawClient, namespace: str) -> None:
+    """Plays the Dataset controller: the claim and a finished round for every Dataset that is not READY."""
+
+    async def one(dataset: Obj) -> None:
+        meta = dataset["metadata"]
+        owner = {"apiVersion": DATASET.api_version, "kind": DATASET.kind, "name": meta["name"], "uid": meta["uid"]}
+        claim = {
+            "metadata": {
+                "name": meta["name"],
+                "namespace": namespace,
+                "labels": {**(meta.get("labels") or {}), LABEL_DATASET: meta["name"]},
+                "ownerReferences": [{**owner, "controller": True}],
+            },
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+        await raw.create(PVC, claim)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        status = {"phase": "READY", "lastSucceedRound": 1, "lastSyncTime": now}
+        await raw.merge(DATASET, namespace, meta["name"], {"status": status}, "status")
+
+    found = [d for d in await raw.list(DATASET, namespace) if (d.get("status") or {}).get("phase") != "READY"]
+    await in_flight(partial(one, d) for d in found)
+
+
+async def until(raw: RawClient, kind: Kind, namespace: str, wanted: int, done: Any) -> None:
+    """Until that many Models are so; looks seldom, because looking costs the server time."""
+    for _ in range(300):
+        if sum(map(done, await raw.list(kind, namespace))) >= wanted:
+            return
+        await asyncio.sleep(1 + wanted / 2000)
+    raise TimeoutError(f"not all of {wanted} {kind.plural} came so far")
+
+
+def complete(model: Obj) -> bool:
+    """Both versions are in the status."""
+    return len((model.get("status") or {}).get("syncedVersions") or ()) == 2
+
+
+def ready(model: Obj) -> bool:
+    """Both versions are there, in either operator's words."""
+    entries = (model.get("status") or {}).get("syncedVersions") or ()
+    return len(entries) == 2 and all(str(e.get("phase")).upper() == "READY" for e in entries)
+
+
+if __name__ == "__main__":
+    main()
