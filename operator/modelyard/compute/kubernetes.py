@@ -16,8 +16,17 @@ from modelyard.compute.observe import observe
 from modelyard.compute.observed import Attempt
 from modelyard.compute.pod import Run, grace_seconds, pod_spec
 from modelyard.plan import Obj
-from modelyard.resources.meta import COMPONENT_TRAINING, JOB, TRAINING, managed_labels
-from modelyard.resources.names import training_job
+from modelyard.resources.meta import (
+    COMPONENT_TRAINING,
+    JOB,
+    LABEL_COMPONENT,
+    LABEL_TRAINING,
+    SERVICE,
+    TRAINING,
+    managed_labels,
+)
+from modelyard.resources.names import run_service, training_job
+from modelyard.resources.objects import owner_reference
 from modelyard.settings import Settings
 
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
@@ -35,7 +44,45 @@ class KubernetesCompute:
         compute = training["spec"].get("compute") or {}
         wanted = placing.wanted_gpus(compute)
         wrong = gpu.problem(wanted) if wanted.count else None
-        return [*([wrong] if wrong else []), *placing.extra_problems(compute)]
+        return [*([wrong] if wrong else []), *placing.extra_problems(compute), *self._nodes_problems(training)]
+
+    def _nodes_problems(self, training: Obj) -> list[str]:
+        spec = training["spec"]
+        if (count := placing.node_count(spec.get("compute") or {})) == 1:
+            return []
+        found = []
+        if "." in training["metadata"]["name"]:
+            found.append("metadata.name: pods of several nodes are named after it, so it can't have dots")
+        storage = (spec.get("output") or {}).get("storage") or {}
+        modes = storage.get("accessModes") or self._settings.storage.default_access_modes
+        if "ReadWriteMany" not in modes:
+            found.append(
+                f"spec.output.storage.accessModes: {count} nodes write to one volume, so it must be ReadWriteMany, of "
+                "a storage class that can be (NFS, CephFS, Lustre, EFS and the like)"
+            )
+        return found
+
+    def service(self, training: Obj) -> dict[str, Any] | None:
+        """What gives the pods of several nodes their names; None for a run of one node."""
+        if placing.node_count(training["spec"].get("compute") or {}) == 1:
+            return None
+        meta = training["metadata"]
+        return {
+            "apiVersion": SERVICE.api_version,
+            "kind": SERVICE.kind,
+            "metadata": {
+                "namespace": meta["namespace"],
+                "name": run_service(meta["name"]),
+                "labels": managed_labels(COMPONENT_TRAINING, training=meta["name"]),
+                "ownerReferences": [owner_reference(TRAINING, training)],
+            },
+            "spec": {
+                "clusterIP": "None",
+                # The nodes must find each other before any of them is ready.
+                "publishNotReadyAddresses": True,
+                "selector": {LABEL_COMPONENT: COMPONENT_TRAINING, LABEL_TRAINING: meta["name"]},
+            },
+        }
 
     def grace_seconds(self, spec: Mapping[str, Any]) -> int:
         """The longest that a pod keeps running after it was told to stop."""
@@ -66,21 +113,13 @@ class KubernetesCompute:
                 "namespace": meta["namespace"],
                 "name": training_job(meta["name"], attempt),
                 "labels": {**labels, **({KUEUE_QUEUE: queue} if queue else {})},
-                "ownerReferences": [
-                    {
-                        "apiVersion": TRAINING.api_version,
-                        "kind": TRAINING.kind,
-                        "name": meta["name"],
-                        "uid": meta["uid"],
-                        "controller": True,
-                        "blockOwnerDeletion": True,
-                    }
-                ],
+                "ownerReferences": [owner_reference(TRAINING, training)],
             },
             "spec": {
                 "backoffLimit": 0,
                 "podReplacementPolicy": "Failed",
                 "suspend": bool(queue),
+                **_together(placing.node_count(compute)),
                 "podFailurePolicy": {"rules": _rules()},
                 "template": template,
             },
@@ -101,6 +140,11 @@ class KubernetesCompute:
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         """The attempt as its Job and its pods show it."""
         return observe(attempt, job, pods)
+
+
+def _together(nodes: int) -> dict[str, Any]:
+    """Several pods, each with a number that is its rank."""
+    return {"completionMode": "Indexed", "completions": nodes, "parallelism": nodes} if nodes > 1 else {}
 
 
 def _rules() -> list[dict[str, Any]]:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from modelyard.compute import waiting
 from modelyard.compute.ended import CONTAINER, disrupted, is_over, job_condition, outcome, terminated
-from modelyard.compute.observed import Attempt, Cause, State
+from modelyard.compute.observed import Attempt, Cause, Outcome, State
 from modelyard.plan import Obj
 from modelyard.resources.conditions import find
 from modelyard.resources.times import parse_time
 
+INDEX_ANNOTATION: Final = "batch.kubernetes.io/job-completion-index"
+
 
 def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
     """The attempt as its Job (None: there is none) and the pods that belong to it show it."""
+    pods = sorted(pods, key=_index)
     running_pods = [p for p in pods if not is_over(p)]
     if job is None:
-        return Attempt(number, live=bool(running_pods), deleting=bool(running_pods), **_placement(pods))
+        return Attempt(number, live=bool(running_pods), deleting=bool(running_pods), **_placement(pods, len(pods)))
     meta, condition = job["metadata"], job_condition(job)
-    deleting = "deletionTimestamp" in meta
-    ended = condition is not None or (deleting and bool(pods) and not running_pods)
+    deleting, suspended = "deletionTimestamp" in meta, _suspended(job)
+    ended = condition is not None or ((deleting or suspended) and bool(pods) and not running_pods)
     state, reason = ("Ended", None) if ended else _state(job, pods)
     return Attempt(
         number,
@@ -32,41 +36,84 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         created=_time(meta.get("creationTimestamp")),
         admitted=_time(job.get("status", {}).get("startTime")),
         waiting=reason,
-        outcome=outcome(condition, [p for p in pods if is_over(p)]) if ended else None,
+        outcome=_outcome(job, condition, [p for p in pods if is_over(p)]) if ended else None,
         released=_released(condition, pods) if ended else None,
-        **_placement(pods),
+        **_placement(pods, _wanted(job)),
     )
 
 
+def _outcome(job: Obj, condition: Obj | None, pods: Sequence[Obj]) -> Outcome:
+    found = outcome(condition, pods)
+    if condition is None and _suspended(job) and found.result == "Infrastructure":
+        return replace(found, cause=evicted(job))
+    return found
+
+
+def evicted(job: Obj) -> Cause:
+    """A queue has taken back what it gave: its own way of preemption."""
+    return Cause("EvictedByQueue", f"Queue {_queue(job)} has taken the place back; the run asks for another.")
+
+
+def _suspended(job: Obj) -> bool:
+    return bool(job.get("spec", {}).get("suspend"))
+
+
+def _queue(job: Obj) -> str:
+    return str(job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name", ""))
+
+
+def _wanted(job: Obj) -> int:
+    """How many pods train together."""
+    return int(job.get("spec", {}).get("completions") or 1)
+
+
+def _index(pod: Obj) -> tuple[int, str]:
+    number = pod["metadata"].get("annotations", {}).get(INDEX_ANNOTATION, "")
+    return int(number) if number.isdigit() else 0, pod["metadata"]["name"]
+
+
 def _state(job: Obj, pods: Sequence[Obj]) -> tuple[State, Cause | None]:
-    if job.get("spec", {}).get("suspend"):
-        queue = job["metadata"].get("labels", {}).get("kueue.x-k8s.io/queue-name", "")
-        return "Queued", Cause("WaitingForQueue", f"Waiting for queue {queue} to admit the run.")
+    wanted = _wanted(job)
+    if _suspended(job) and not pods:
+        return "Queued", Cause("WaitingForQueue", f"Waiting for queue {_queue(job)} to admit the run.")
+    if _suspended(job):
+        words = f"Queue {_queue(job)} takes the place back: the run saves a checkpoint and asks for another."
+        return ("Running" if any(map(_started, pods)) else "Provisioning"), Cause("EvictedByQueue", words)
     if not pods:
         return "Queued", Cause("WaitingForPod", "The Job is made; waiting for its pod.")
     stopping = next((cause for pod in pods if (cause := disrupted(pod)) is not None), None)
     pods = [p for p in pods if not is_over(p)]
     if not pods:
         return "Running", stopping or Cause("Ending", "The trainer has ended; its Job is about to say how.")
-    for pod in pods:
-        if not pod.get("spec", {}).get("nodeName"):
-            return "Queued", waiting.unscheduled(pod)
+    waits = [p for p in pods if not p.get("spec", {}).get("nodeName")]
+    if waits:
+        return "Queued", waiting.together(waiting.unscheduled(waits[0]), len(pods) - len(waits), wanted)
+    if len(pods) < wanted and not any(map(_started, pods)):
+        return "Queued", Cause("WaitingForPod", f"{len(pods)} of {wanted} pods are made; waiting for the others.")
     for pod in pods:
         if _started(pod) is None:
             return "Provisioning", waiting.starting(pod)
     return "Running", stopping
 
 
-def _placement(pods: Sequence[Obj]) -> dict[str, Any]:
+def _placement(pods: Sequence[Obj], wanted: int) -> dict[str, Any]:
     placed = [t for p in pods if (t := _scheduled(p)) is not None]
     started = [t for p in pods if (t := _started(p)) is not None]
     complete = bool(pods) and len(started) == len(pods)
+    together = len(placed) >= wanted
     return {
-        "pod": min((p["metadata"]["name"] for p in pods), default=None),
+        "pod": pods[0]["metadata"]["name"] if pods else None,
         "nodes": tuple(sorted({n for p in pods if (n := p.get("spec", {}).get("nodeName"))})),
-        "placed": min(placed, default=None),
+        "partly": min(placed) if placed and not together else None,
+        "placed": _mean(placed) if placed and together else None,
         "running": max(started) if complete else None,
     }
+
+
+def _mean(times: Sequence[datetime]) -> datetime:
+    """As if all had come then: what was held from there on is what was held from each one's own time on."""
+    first = min(times)
+    return first + sum((t - first for t in times), timedelta()) / len(times)
 
 
 def _scheduled(pod: Obj) -> datetime | None:

@@ -37,9 +37,10 @@ class Attempt:
     """One attempt as it is now.
 
     `live`: something of it may still run or hold resources, so no other attempt may start. `deleting`: it was told to
-    stop. Times: `created` of the Job, `admitted` when it left its queue, `placed` when nodes were given to it,
-    `running` when the trainer started, `released` when the trainer ended. `waiting` says what a Queued or Provisioning
-    attempt waits for, and why the cluster is about to stop a Running one.
+    stop. Times: `created` of the Job, `admitted` when it left its queue, `partly` since when some pods have nodes and
+    others have not, `placed` when nodes were given to all, `running` when the trainer started, `released` when that
+    ended. `waiting` says what a Queued or Provisioning attempt waits for, and why the cluster is about to stop a
+    Running one.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Attempt:
     nodes: tuple[str, ...] = ()
     created: datetime | None = None
     admitted: datetime | None = None
+    partly: datetime | None = None
     placed: datetime | None = None
     running: datetime | None = None
     released: datetime | None = None

@@ -31,6 +31,14 @@ def unscheduled(pod: Obj) -> Cause:
     return Cause("Scheduling", "Waiting for the scheduler to choose a node.")
 
 
+def together(cause: Cause, placed: int, wanted: int) -> Cause:
+    """The same, for a run of several nodes of which some are there."""
+    if wanted == 1:
+        return cause
+    reason = "PartlyPlaced" if placed else cause.reason
+    return Cause(reason, f"{placed} of {wanted} pods have a node. {cause.message}")
+
+
 def starting(pod: Obj) -> Cause:
     """What a pod with a node, whose trainer has not started, waits for."""
     statuses = pod.get("status", {})

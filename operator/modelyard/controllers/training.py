@@ -29,10 +29,12 @@ from modelyard.resources.meta import (
     MODELSOURCE,
     POD,
     PVC,
+    SERVICE,
     TRAINING,
 )
-from modelyard.resources.names import output_volume, training_job
+from modelyard.resources.names import output_volume, run_service, training_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
+from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME, Seen
 from modelyard.settings import Settings
 
@@ -93,6 +95,8 @@ class TrainingController:
             claim = ((_spec(root).get("dataset") or {}).get("pvc") or {}).get("claimName")
             if claim:
                 yield Ref(PVC, meta["namespace"], claim)
+        if _nodes(root) > 1 and status.get("phase") not in TERMINAL_PHASES:
+            yield _service_ref(root)
         if status.get("reason") == "NameTaken":
             yield from _our_names(root)
 
@@ -117,6 +121,8 @@ class TrainingController:
             analyses=analyses,
             analysis_pods=tuple(p for j in analyses for p in store.owned(uid_of(j), POD)),
             strangers=_strangers(store, facts, training),
+            service=_service(facts, training),
+            inputs=_inputs(store, key, spec),
             saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
             rivals=_rivals(store, training),
             origin=origin,
@@ -193,6 +199,34 @@ def _our_names(training: Obj) -> Iterator[Ref]:
     chosen = (status.get("output") or {}).get("pvc")
     for name in {output_volume(meta["name"]), chosen or output_volume(meta["name"])}:
         yield Ref(PVC, meta["namespace"], name)
+
+
+def _nodes(training: Obj) -> int:
+    return int((_spec(training).get("compute") or {}).get("nodes") or 1)
+
+
+def _service_ref(training: Obj) -> Ref:
+    return Ref(SERVICE, training["metadata"]["namespace"], run_service(training["metadata"]["name"]))
+
+
+def _service(facts: Facts, training: Obj) -> Obj | None:
+    """The Service of several nodes: read by name, or met by a create since then."""
+    if _nodes(training) == 1:
+        return None
+    ref = _service_ref(training)
+    fact = facts.object(ref)
+    return (fact.obj if fact is not None else None) or facts.taken(ref)
+
+
+def _inputs(store: Store, key: Key, spec: dict[str, Any]) -> dict[str, Obj]:
+    """The volumes of all versions of the Models that the spec names."""
+    found = {}
+    for model in _found_models(store, key, spec).values():
+        for entry in (model.get("status") or {}).get("syncedVersions") or ():
+            claim = store.get(PVC, key.namespace, str(entry.get("pvcName")))
+            if claim is not None:
+                found[claim["metadata"]["name"]] = claim
+    return found
 
 
 def _data(store: Store, key: Key, spec: dict[str, Any]) -> Seen:

@@ -47,8 +47,6 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
     ),
     Gap("compute.provider", only=("kubernetes",)),
     Gap("compute.secretRef"),
-    Gap("compute.nodes", only=(1,)),
-    Gap("compute.queueName"),
     Gap("export"),
 )
 

@@ -53,6 +53,13 @@ def verdict(ended: Exit, said: dict[str, Any] | None = None, **more: Any) -> Ver
         (end(1), {"launcher": True, "said": {"result": "failed", "reason": "BadInput"}}, (64, "failed", "BadInput")),
         (end(1, asked=True), {"launcher": True, "done": True, "said": {"result": "done"}}, (0, "done", "Completed")),
         (end(1, asked=True), {"said": {"result": "stopped"}}, (1, "failed", "Error")),
+        # A node where no process reports knows by their exit codes.
+        (end(1, asked=True), {"launcher": True, "ranks": [75, 75]}, (75, "stopped", "Stopped")),
+        (end(1), {"launcher": True, "ranks": [75, 0]}, (75, "stopped", "Stopped")),
+        (end(by=15, asked=True), {"launcher": True, "ranks": [75]}, (75, "stopped", "Stopped")),
+        (end(1), {"launcher": True, "ranks": [1, 64]}, (64, "failed", "BadInput")),
+        (end(1), {"launcher": True, "ranks": [1, 75], "said": {"result": "stopped"}}, (1, "failed", "Error")),
+        (end(0), {"launcher": True, "ranks": [0, 0]}, (0, "done", "Completed")),
         # A reason that is no reason is not passed on.
         (end(1), {"said": {"reason": "not a reason"}}, (1, "failed", "Error")),
     ],
@@ -154,9 +161,10 @@ def test_several_processes_run_under_torchrun_with_a_static_rendezvous() -> None
         "MODELYARD_GRACE_SECONDS": "120",
     }
     config = settings.load(env, config_required=True)
-    assert launch.command([], config)[1:] == ["-m", "torch.distributed.run", "-m", launch.CORE]
+    assert launch.command([], config)[1:] == ["-m", "torch.distributed.run", "-m", launch.RANK]
     assert launch.command(["python", "x.py"], config) == ["python", "x.py"]
-    child = launch.environment(env, config, None, "http://127.0.0.1:1/x", "/tmp/token")
+    child = launch.environment(env, config, None, "http://127.0.0.1:1/x", Path("/tmp/x"))
+    assert child["MODELYARD_RANKS"] == "/tmp/x/ranks"
     assert {name: value for name, value in child.items() if name.startswith("PET_")} == {
         "PET_NNODES": "2",
         "PET_NPROC_PER_NODE": "4",
@@ -164,11 +172,12 @@ def test_several_processes_run_under_torchrun_with_a_static_rendezvous() -> None
         "PET_MASTER_ADDR": "run-1-0.run-1",
         "PET_MASTER_PORT": "29400",
         "PET_RDZV_BACKEND": "static",
+        "PET_RDZV_CONF": "timeout=86400",
         "PET_SHUTDOWN_TIMEOUT": "105",
     }
     alone = settings.load({"MODELYARD_CONFIG": "{}"}, config_required=True)
     assert launch.command([], alone)[1:] == ["-m", launch.CORE]
-    assert not [n for n in launch.environment({}, alone, None, "u", "t") if n.startswith("PET_")]
+    assert not [n for n in launch.environment({}, alone, None, "u", Path("t")) if n.startswith("PET_")]
 
 
 def test_wrong_numbers_are_refused() -> None:

@@ -54,6 +54,7 @@ STEPS = st.one_of(
     st.tuples(st.just("budget"), st.sampled_from(["Warn", "Suspend", "Fail"])),
     st.tuples(st.just("save"), st.booleans()),
     st.tuples(st.just("delete-job"), st.booleans()),
+    st.tuples(st.just("queue"), st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from([1, 20, 400])),
 )
 
@@ -153,8 +154,26 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
                 world.remove(jobs[0])
             else:
                 world.objects.pop(jobs[0])
+        case "queue" if jobs and not value:
+            take_back(world, jobs[0])
+        case "queue" if jobs:
+            admit(world, jobs[0])
         case "wait":
             world.wait(value)
+
+
+def admit(world: Yard, job: Ref) -> None:
+    """A queue lets a Job begin."""
+    world.edit(job, lambda o: o["spec"].update(suspend=False))
+
+
+def take_back(world: Yard, job: Ref) -> None:
+    """A queue suspends a Job of its own again, and the Job's controller stops its pod."""
+    live = world.objects[job]
+    if "kueue.x-k8s.io/queue-name" not in live["metadata"]["labels"] or live.get("status"):
+        return
+    world.edit(job, lambda o: o["spec"].update(suspend=True))
+    world.objects.pop(Ref(POD, NS, f"{job.name}-pod"), None)
 
 
 def edit(world: Yard, **fields: Any) -> None:
@@ -173,6 +192,8 @@ def move(world: Yard) -> None:
     for ref, obj in list(world.objects.items()):
         if ref.kind == JOB and not obj.get("status") and not obj["metadata"].get("deletionTimestamp"):
             pod = Ref(POD, NS, f"{ref.name}-pod")
+            if obj["spec"].get("suspend"):
+                continue
             if pod not in world.objects:
                 make_pod(world, ref)
             elif not world.objects[pod]["spec"].get("nodeName"):
@@ -196,6 +217,8 @@ def finish_all(world: Yard, watch: Watch) -> None:
         for ref in [r for r in world.objects if r.kind == JOB]:
             if world.objects[ref]["metadata"].get("deletionTimestamp"):
                 release(world, ref)
+            else:
+                admit(world, ref)
         for ref in [r for r in world.objects if r.kind == POD]:
             if world.objects[ref]["status"]["phase"] == "Running":
                 end(world, ref, 0, DONE)
@@ -205,11 +228,11 @@ def finish_all(world: Yard, watch: Watch) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEPS, max_size=40), st.booleans())
-def test_every_history_ends_and_is_then_silent(steps: list[tuple[str, Any]], gpus: bool) -> None:
+@given(st.lists(STEPS, max_size=40), st.sampled_from([{}, {"gpu": "H100:2"}, {"gpu": "H100:2", "queueName": "team"}]))
+def test_every_history_ends_and_is_then_silent(steps: list[tuple[str, Any]], compute: dict[str, Any]) -> None:
     world = Yard()
     add_ready_model(world)
-    world.put(TRAINING, tabular(**({"compute": {"gpu": "H100:2"}} if gpus else {})))
+    world.put(TRAINING, tabular(**({"compute": compute} if compute else {})))
     watch = Watch(world)
     for step in steps:
         act(world, step)
@@ -228,11 +251,14 @@ def test_every_history_ends_and_is_then_silent(steps: list[tuple[str, Any]], gpu
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEPS, max_size=25))
-def test_from_every_prefix_of_every_plan_the_same_end_is_reached(steps: list[tuple[str, Any]]) -> None:
+@given(st.lists(STEPS, max_size=25), st.booleans())
+def test_from_every_prefix_of_every_plan_the_same_end_is_reached(steps: list[tuple[str, Any]], nodes: bool) -> None:
     world = Yard()
     add_ready_model(world)
-    world.put(TRAINING, tabular(save={"model": "kept", "version": "v1"}))
+    shared: dict[str, Any] = {"compute": {"nodes": 1}}
+    if nodes:
+        shared = {"compute": {"nodes": 2}, "output": {"storage": {"accessModes": ["ReadWriteMany"]}}}
+    world.put(TRAINING, tabular(**shared, save={"model": "kept", "version": "v1"}))
     for step in steps:
         act(world, step)
         world.settle()

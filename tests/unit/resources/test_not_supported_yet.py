@@ -30,12 +30,13 @@ def refused(**spec: Any) -> list[str]:
 
 
 def test_what_is_refused() -> None:
-    assert refused(compute={"queueName": "q"}) == [
-        "spec.compute.queueName: is not supported yet by this version of Modelyard; remove it"
+    assert refused(compute={"secretRef": "s"}) == [
+        "spec.compute.secretRef: is not supported yet by this version of Modelyard; remove it"
     ]
-    assert refused(compute={"nodes": 2}) == [
-        "spec.compute.nodes: 2 is not supported yet by this version of Modelyard; supported: 1"
+    assert refused(compute={"provider": "runpod"}) == [
+        'spec.compute.provider: "runpod" is not supported yet by this version of Modelyard; supported: "kubernetes"'
     ]
+    assert refused(compute={"nodes": 2, "queueName": "q"}) == []
     assert refused(compute={"nodes": 1, "gpu": "H100:1", "provider": "kubernetes"}) == []
     assert refused(compute={"extraResources": {}}, budget={}) == []
     assert [p.path for p in unsupported(parse(ModelSourceSpec, {"type": "CONDA"}))] == ["spec.type"]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import checkpoints, launch, memory, message, product, settings, verdict
+from . import checkpoints, launch, memory, message, product, rank, settings, verdict
 from .child import Stop, run
 from .codes import BAD_INPUT, ERROR, STOPPED, BadInputError, Reason, Verdict
 from .loopback import Loopback
@@ -26,6 +26,7 @@ from .settings import Settings
 from .tail import Tail, secrets_of
 
 _FLUSH_SECONDS = 10.0
+_YIELD_SECONDS = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,13 +62,14 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             reporter.offer(entry)
         return entry is not None
 
+    launch.await_first_node(config, stop)
     if stop.requested:
         return _end(config.termination_log, Verdict(STOPPED, "stopped", Reason.STOPPED, "Stopped before it began."))
     scratch = Path(tempfile.mkdtemp(prefix="modelyard-agent-"))
     server = Loopback(take)
     try:
-        token = scratch / "token"
-        token.write_text("loopback-needs-no-token\n")
+        (scratch / "token").write_text("loopback-needs-no-token\n")
+        (scratch / "ranks").mkdir()
         server.start()
         reporter.start()
         url = (
@@ -75,7 +77,7 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             f"/namespaces/{config.namespace or 'default'}/trainjobs/{config.training or 'training'}/status"
         )
         command = launch.command(given, config)
-        env = launch.environment(os.environ, config, resume, url, str(token))
+        env = launch.environment(os.environ, config, resume, url, scratch)
         kills = memory.oom_kills()
         _say(f"starting attempt {config.attempt}, " + (f"from step {resume.step}" if resume else "from the beginning"))
         # The last seconds of the grace period are the agent's own: to report, and to leave its message.
@@ -90,7 +92,10 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
             launcher=not given and config.world_size > 1,
             grace=config.grace,
             lines=tail.lines(),
+            ranks=rank.codes(scratch / "ranks"),
         )
+        if config.nodes > 1 and judged.code == ERROR:
+            _let_others_speak(stop)
         summary = _summary(progress.result)
         if given and judged.result == "done" and config.node_rank == 0:
             summary = {**product.describe(config.output, progress.metrics), **summary}
@@ -110,6 +115,13 @@ def _run(given: list[str], config: Settings, stop: Stop) -> int:
         return code
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _let_others_speak(stop: Stop) -> None:
+    """A node that breaks mostly does so because another has: that one's pod is to end first, and be the cause."""
+    until = time.monotonic() + _YIELD_SECONDS
+    while not stop.requested and (left := until - time.monotonic()) > 0:
+        stop.sleep(left)
 
 
 def _summary(said: dict[str, Any]) -> dict[str, Any]:

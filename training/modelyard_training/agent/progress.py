@@ -161,7 +161,8 @@ class Progress:
             path = checkpoint.get("path")
             if step is not None and isinstance(path, str):
                 extra["checkpoint"] = {"step": int(step), "path": path[:MAX_TEXT]}
-        if isinstance(report.get("result"), dict):
+        # Of several processes one has a cause, and the others stop because it did.
+        if isinstance(report.get("result"), dict) and self.result.get("result") != "failed":
             self.result = dict(report["result"])
         if report.get("done") is True:
             self.done = True

@@ -46,7 +46,8 @@ class Reporter:
         self._next_send = 0.0
         self._next_line = 0.0
         self._failures = 0
-        self._off = settings.collector_url is None
+        # The first node's processes know all that there is to report.
+        self._off = settings.collector_url is None or settings.node_rank > 0
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -2,14 +2,14 @@
 
 Exit code 0 after a stop request means "stopped" unless the program said that it is done: a stock Hugging Face
 `Trainer` saves a checkpoint on SIGTERM and exits 0 in the middle of its run. Under torchrun the launcher exits 1
-whatever its workers did, so there the program's own word decides: our core says "failed" only of bad input.
+whatever its processes did, so there their own words and exit codes decide: our core says "failed" only of bad input.
 """
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from . import signs
@@ -29,12 +29,13 @@ def judge(
     launcher: bool,
     grace: float,
     lines: Sequence[str] = (),
+    ranks: Iterable[int] = (),
 ) -> Verdict:
     """The verdict. `said`: the program's last `result`; `done`: it said so; `lines`: the last ones of its stderr.
 
-    `launcher`: `end` is torchrun's, not the program's.
+    `launcher`: `end` is torchrun's, not the program's; `ranks` are the exit codes of its processes that are known.
     """
-    result = said.get("result") if launcher and end.code == ERROR else None
+    result = _of_ranks(said, set(ranks)) if launcher and end.code != DONE else None
     if end.code == DONE and not end.signal:
         if done or not end.asked:
             return Verdict(DONE, "done", Reason.COMPLETED, _message(said) or "The run is finished.")
@@ -62,6 +63,16 @@ def judge(
     ending = f"was ended by signal {_name(end.signal)}" if end.signal else f"ended with exit code {end.code}"
     message = _message(said) or f"The program {ending}.{_after(step)}"
     return Verdict(ERROR, "failed", _reason(said) or Reason.ERROR, message)
+
+
+def _of_ranks(said: Mapping[str, Any], codes: set[int]) -> str | None:
+    """What several processes ended with, as one: bad input of any counts, and a stop only if none broke."""
+    result = said.get("result")
+    if result == "failed" or BAD_INPUT in codes:
+        return "failed"
+    if codes - {DONE, STOPPED}:
+        return None
+    return "stopped" if STOPPED in codes else result
 
 
 def _stopped(said: Mapping[str, Any], step: int | None) -> Verdict:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, Final
+from zlib import crc32
 
 from modelyard.decide.training import cost, phases
-from modelyard.decide.training.bounds import Bounds, Crossed, budget, timeouts
+from modelyard.decide.training.bounds import PARTLY, QUEUED, Bounds, Crossed, budget, timeouts
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.ending import charge, charges, close, new_entry, record, stop
 from modelyard.decide.training.making import begin, make
@@ -28,6 +29,7 @@ RETRIES: Final = {"Infrastructure": 10, "Error": 1}
 
 BACKOFF_SECONDS: Final = {"Infrastructure": 5, "Error": 10}
 BACKOFF_MAX_SECONDS: Final = 300
+APART_SECONDS: Final = 120
 DISRUPTIONS: Final = frozenset({"Preempted", "Evicted", "NodeLost"})
 """Reasons that a running attempt shows when the cluster is about to stop it."""
 
@@ -81,10 +83,12 @@ def _absent(ctx: Context, draft: Draft, attempt: Attempt) -> None:
 
 def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     """A Job that is there and not over."""
-    was_placed = bool((draft.status.get("placement") or {}).get("nodes"))
-    if was_placed and not attempt.nodes:
+    known = draft.status.get("placement") or {}
+    if known.get("nodes") and not attempt.nodes:
+        if attempt.waiting is not None and attempt.waiting.reason == QUEUED:
+            _evicted(ctx, draft, attempt)
         return  # its pod is gone, and its Job is about to say so
-    newly_placed = attempt.nodes and not was_placed
+    newly_placed = attempt.placed is not None and "placedTime" not in known
     _place(draft, attempt)
     money = _budget(ctx, draft)
     count = cost.gpus(ctx.spec) > 0 and attempt.placed is not None
@@ -125,6 +129,12 @@ def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     phases.committed(draft, attempt.state, waiting.reason, waiting.message, handed_over=True)
 
 
+def _evicted(ctx: Context, draft: Draft, attempt: Attempt) -> None:
+    """The queue suspended a Job that had its nodes. It would fail when resumed, so a new one asks the queue again."""
+    message = "The queue has taken the place back; the run asks for another."
+    _over(ctx, draft, attempt, new_entry(ctx, draft, attempt, "Infrastructure", "EvictedByQueue", message))
+
+
 def _cross(ctx: Context, draft: Draft, attempt: Attempt, crossed: Crossed) -> None:
     """A bound is passed: the attempt stops, and with `Fail` so does the run."""
     if crossed.action == "Suspend":
@@ -132,8 +142,8 @@ def _cross(ctx: Context, draft: Draft, attempt: Attempt, crossed: Crossed) -> No
         phases.committed(draft, _shown(attempt), crossed.reason, f"{crossed.message} Pausing.", handed_over=True)
         return
     if crossed.action == "Retry":
-        stop(ctx, draft, attempt, "Error", crossed.reason, crossed.message)
-        _count(draft, "Error")
+        stop(ctx, draft, attempt, crossed.cause, crossed.reason, crossed.message)
+        _count(draft, crossed.cause)
         message = f"{crossed.message} Stopping the attempt."
         phases.committed(draft, _shown(attempt), crossed.reason, message, handed_over=True)
         return
@@ -243,7 +253,11 @@ def _due(draft: Draft, entry: dict[str, Any]) -> datetime:
     if entry["cause"] not in _COUNTERS:
         return end
     count = int(draft.status["attempts"][_COUNTERS[entry["cause"]]])
-    return end + timedelta(seconds=min(BACKOFF_SECONDS[entry["cause"]] * 2 ** min(count - 1, 16), BACKOFF_MAX_SECONDS))
+    pause = min(BACKOFF_SECONDS[entry["cause"]] * 2 ** min(count - 1, 16), BACKOFF_MAX_SECONDS)
+    if entry["reason"] == PARTLY:
+        # Two runs that each hold half of what both need must not come back at the same moment.
+        pause += crc32(f"{uid_of(draft.training)}/{count}".encode()) % APART_SECONDS
+    return end + timedelta(seconds=pause)
 
 
 def _succeed(ctx: Context, draft: Draft, outcome: Outcome) -> None:

@@ -16,6 +16,9 @@ from modelyard.resources.times import parse_time
 from modelyard.resources.training.spec import TrainingSpec
 
 QUEUED: Final = "WaitingForQueue"
+PARTLY: Final = "PartlyPlaced"
+PARTLY_SECONDS: Final = 600
+"""How long some nodes of a run wait for the others where `timeouts.provisionSeconds` does not say."""
 
 
 class Crossed(NamedTuple):
@@ -24,6 +27,7 @@ class Crossed(NamedTuple):
     reason: str
     message: str
     action: Literal["Warn", "Retry", "Suspend", "Fail"] = "Fail"
+    cause: Literal["Error", "Infrastructure"] = "Error"
 
 
 class Bounds(NamedTuple):
@@ -36,6 +40,10 @@ class Bounds(NamedTuple):
 def timeouts(spec: TrainingSpec, status: Mapping[str, Any], attempt: Attempt, now: datetime) -> Bounds:
     """The time limits of the part that the attempt is in."""
     limits = spec.timeouts
+    if attempt.partly is not None:
+        seconds = (limits.provision_seconds if limits is not None else None) or PARTLY_SECONDS
+        words = f"Not all nodes came within {seconds} s: those that did are given back, so that others can use them."
+        return _after(attempt.partly, seconds, now, Crossed(PARTLY, words, "Retry", "Infrastructure"))
     if limits is None:
         return Bounds(None, None)
     if (stalled := _stalled(limits.stall_seconds, status, attempt)) is not None:

@@ -15,7 +15,7 @@ from modelyard.decide.training.finish import finish
 from modelyard.decide.training.inputs import resolve
 from modelyard.decide.training.ports import Compute
 from modelyard.decide.training.save import save
-from modelyard.decide.training.validate import refusal
+from modelyard.decide.training.validate import refusal, unshared
 from modelyard.decide.training.view import Context, TrainingView
 from modelyard.plan import Plan
 from modelyard.resources.objects import is_deleting
@@ -68,6 +68,9 @@ def _prepare(ctx: Context, draft: Draft) -> None:
     if inputs.waiting is not None:
         reason, message = inputs.waiting
         phases.preparing(draft, reason, message, failed=inputs.failed)
+        return
+    if (refused := unshared(ctx, inputs.entries)) is not None:
+        phases.invalid(draft, refused.reason, refused.message)
         return
     if analysis.passed(ctx, draft, inputs.entries):
         making.commit(ctx, draft, inputs.entries)

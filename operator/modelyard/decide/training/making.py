@@ -14,7 +14,7 @@ from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.inputs import mounts
 from modelyard.decide.training.view import Context
 from modelyard.plan import Create
-from modelyard.resources.meta import ANNOTATION_SAVED, COMPONENT_OUTPUT, JOB, PVC, TRAINING, managed_labels
+from modelyard.resources.meta import ANNOTATION_SAVED, COMPONENT_OUTPUT, JOB, PVC, SERVICE, TRAINING, managed_labels
 from modelyard.resources.names import output_volume, training_job
 from modelyard.resources.objects import annotation, is_deleting, owner_reference, uid_of
 from modelyard.resources.times import format_time
@@ -71,6 +71,8 @@ def make(ctx: Context, draft: Draft) -> None:
         taken = f"Volume claim {claim_name}"
     elif job_name in ctx.view.strangers:
         taken = f"Job {job_name}"
+    elif ctx.view.service is not None and not ctx.view.owns(ctx.view.service):
+        taken = f"Service {ctx.view.service['metadata']['name']}"
     if taken is not None:
         message = f"{taken} is there already and belongs to somebody else; it is left alone. Remove it to go on."
         phases.committed(draft, "Queued", "NameTaken", message, handed_over=handed_over, stalled=True)
@@ -79,6 +81,9 @@ def make(ctx: Context, draft: Draft) -> None:
     phases.committed(draft, "Queued", "Starting", f"Attempt {number} is being made.", handed_over=handed_over)
     if claim is None:
         draft.then(Create(PVC, output_claim(ctx, claim_name)))
+    service = ctx.compute.service(ctx.view.training)
+    if service is not None and ctx.view.service is None:
+        draft.then(Create(SERVICE, service))
     inputs = draft.status.get("inputs")
     job = ctx.compute.job(
         ctx.view.training,

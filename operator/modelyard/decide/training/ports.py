@@ -56,6 +56,8 @@ class Attempt(Protocol):
     @property
     def admitted(self) -> datetime | None: ...  # noqa: D102
     @property
+    def partly(self) -> datetime | None: ...  # noqa: D102
+    @property
     def placed(self) -> datetime | None: ...  # noqa: D102
     @property
     def running(self) -> datetime | None: ...  # noqa: D102
@@ -100,6 +102,10 @@ class Compute(Protocol):
         mounts: Mapping[str, tuple[str, str]],
     ) -> dict[str, Any]:
         """The object that analyses what a run reads, without a GPU. It is observed like an attempt."""
+        ...
+
+    def service(self, training: Obj) -> dict[str, Any] | None:
+        """What else an attempt's pods need before they are made, for all attempts; None for nothing."""
         ...
 
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:

@@ -6,6 +6,7 @@ too; it is looked at again when it appears.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +42,25 @@ def refusal(ctx: Context) -> Refusal | None:
     if wrong := [*_recipe(ctx), *ctx.compute.problems(ctx.view.training)]:
         return Refusal("InvalidSpec", _sentence("; ".join(wrong)))
     return _model(ctx) or _assistant(ctx) or _dataset(ctx) or _origin(ctx)
+
+
+def unshared(ctx: Context, entries: Iterable[Mapping[str, Any]]) -> Refusal | None:
+    """What several nodes can't read at once, of inputs that are all there."""
+    nodes = (ctx.spec.compute.nodes if ctx.spec.compute is not None else None) or 1
+    if nodes == 1:
+        return None
+    view = ctx.view
+    seen = [*view.inputs.values(), view.dataset_claim, view.origin_claim, view.data.claim, view.data.volume]
+    modes = {o["metadata"]["name"]: o["spec"]["accessModes"] for o in seen if o and o["spec"].get("accessModes")}
+    for entry in entries:
+        known = modes.get(entry.get("pvcName") or "")
+        if known and not {"ReadWriteMany", "ReadOnlyMany"} & set(known):
+            return Refusal(
+                "VolumeNotShared",
+                f"spec.compute.nodes: {nodes} nodes read volume {entry['pvcName']} of the {entry['name']}, which is "
+                f"{', '.join(known)}: it must be ReadWriteMany or ReadOnlyMany.",
+            )
+    return None
 
 
 def version_entry(model: Obj, version: str) -> dict[str, Any] | None:

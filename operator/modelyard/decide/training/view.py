@@ -23,7 +23,8 @@ class TrainingView:
     `models`, by name: those that the spec refers to or saves to. `claims`, by name: output volumes and whatever else
     has their names. `dataset_claim` is the user's own; it counts only if `dataset_claim_read`. `jobs` and `pods` are
     of this Training's attempts, `analyses` and `analysis_pods` of its analysis; `strangers`, by name, are Jobs of
-    others that have our names. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
+    others that have our names. `service`: whatever has the name of what connects several nodes. `inputs`, by name:
+    volumes of Models' versions. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
     that want to save under the same name. `origin` is the Training to go on from, with its output volume;
     `successors` are those that go on from this one.
     """
@@ -40,6 +41,8 @@ class TrainingView:
     analyses: tuple[Obj, ...] = ()
     analysis_pods: tuple[Obj, ...] = ()
     strangers: Mapping[str, Obj] = field(default_factory=dict)
+    service: Obj | None = None
+    inputs: Mapping[str, Obj] = field(default_factory=dict)
     saved: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
     origin: Obj | None = None
