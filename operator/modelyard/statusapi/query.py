@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -47,15 +47,13 @@ def page(rows: Rows, shown: Shown, seen: Seen, query: Query) -> bytes:
     wanted = _paths(shown, query.fields)
     facets = _facets(shown, query.facets)
     start = cursors.decode(query.cursor, query.mark) if query.cursor else None
-    keep = _filter(seen, query)
-    if keep is None and not field and not descending and not facets:
+    if _everything(seen, query) and not field and not descending and not facets:
         items, total = _slice(rows, shown, start, query.limit)
+        matching: list[Row] = []
     else:
-        matching = [
-            row for key in rows.keys(shown.kind) if (row := rows.get(shown.kind, key)) and (keep is None or keep(row))
-        ]
-        total = len(matching)
-        items = _after(_ordered(matching, field, descending), field, descending, start, query.limit + 1)
+        have, lack = _matching(rows, shown, field, seen, query)
+        matching, total = have + lack, len(have) + len(lack)
+        items = _after(have, lack, field, descending, start)[: query.limit + 1]
     more = len(items) > query.limit
     items = items[: query.limit]
     answer = [b'{"items":[', b",".join(_encoded(row, wanted) for row in items), b'],"total":%d' % total]
@@ -64,7 +62,7 @@ def page(rows: Rows, shown: Shown, seen: Seen, query: Query) -> bytes:
         place = cursors.Place(_value(last, field), last.key.namespace, last.key.name)
         answer.append(b',"nextCursor":"%b"' % cursors.encode(place, query.mark).encode())
     if facets:
-        counted = {name: dict(sorted(Counter(_counted(r, name) for r in matching).items())) for name in facets}
+        counted = {name: _counted(matching, name) for name in facets}
         answer.append(b',"facets":' + json.dumps(counted, separators=(",", ":")).encode())
     return b"".join([*answer, b"}"])
 
@@ -98,67 +96,65 @@ def _facets(shown: Shown, facets: str) -> tuple[str, ...]:
     return names
 
 
-def _filter(seen: Seen, query: Query) -> Callable[[Row], bool] | None:
-    """None: every row."""
-    checks: list[Callable[[Row], bool]] = []
+def _everything(seen: Seen, query: Query) -> bool:
+    return seen.everywhere and not (query.phases or query.severities or query.labels or query.text.strip())
+
+
+def _matching(rows: Rows, shown: Shown, field: str, seen: Seen, query: Query) -> tuple[list[Row], list[Row]]:
+    """Rows that have the field, by its value, and those that lack it, by name. Without a field all of them lack it."""
+    have: Iterable[Key] = ()
+    lack: Iterable[Key] = rows.keys(shown.kind)
+    if field:
+        order = rows.order(shown.kind, field)
+        have, lack = (key for _, key in order.have), order.lack
+    known = rows.by_key(shown.kind)
+    return _kept([known[key] for key in have], seen, query), _kept([known[key] for key in lack], seen, query)
+
+
+def _kept(rows: list[Row], seen: Seen, query: Query) -> list[Row]:
+    """What the caller may see and asks for, one pass a filter: each is a loop without calls."""
     if not seen.everywhere:
-        checks.append(lambda row: row.key.namespace in seen.namespaces)
+        rows = [row for row in rows if row.key.namespace in seen.namespaces]
     if query.phases:
-        phases = frozenset(query.phases)
-        checks.append(lambda row: row.summary.phase in phases)
+        rows = [row for row in rows if row.data["phase"] in query.phases]
     if query.severities:
-        severities = frozenset(query.severities)
-        checks.append(lambda row: row.summary.severity in severities)
+        rows = [row for row in rows if row.data["severity"] in query.severities]
     if query.labels:
         selected = selectors.parse(query.labels)
-        checks.append(lambda row: selected(row.summary.labels))
-    if query.text:
-        words = query.text.casefold().split()
-        checks.append(lambda row: all(word in row.text for word in words))
-    if len(checks) < 2:
-        return checks[0] if checks else None
-    return lambda row: all(check(row) for check in checks)
+        rows = [row for row in rows if selected(row.data["labels"])]
+    for word in query.text.casefold().split():
+        rows = [row for row in rows if word in row.text]
+    return rows
 
 
 def _value(row: Row, field: str) -> Any:
     return row.data.get(field) if field else None
 
 
-def _ordered(rows: Iterable[Row], field: str, descending: bool) -> list[Row]:
-    """Rows without the field come last, whatever the direction."""
-    if not field:
-        return sorted(rows, key=lambda row: row.key, reverse=descending)
-    have: list[Row] = []
-    lack: list[Row] = []
-    for row in rows:
-        (lack if row.data.get(field) is None else have).append(row)
-    have.sort(key=lambda row: (row.data[field], row.key), reverse=descending)
-    lack.sort(key=lambda row: row.key, reverse=descending)
-    return have + lack
+def _after(have: list[Row], lack: list[Row], field: str, descending: bool, start: cursors.Place | None) -> list[Row]:
+    """What comes behind the place. Rows without the field come last, whatever the direction."""
+    if start is not None:
+        key = Key(start.namespace, start.name)
+        try:
+            if start.value is None:
+                have, lack = [], _behind(lack, key, descending, lambda row: row.key)
+            else:
+                have = _behind(have, (start.value, key), descending, lambda row: (row.data[field], row.key))
+        except TypeError:
+            raise problems.invalid("cursor", "is not a cursor of this list; leave it out to begin again") from None
+    return [*reversed(have), *reversed(lack)] if descending else have + lack
 
 
-def _after(rows: Sequence[Row], field: str, descending: bool, start: cursors.Place | None, most: int) -> list[Row]:
-    if start is None:
-        return list(rows[:most])
-    place = (start.value, Key(start.namespace, start.name))
-    try:
-        first = next((at for at, row in enumerate(rows) if _behind(row, field, descending, place)), len(rows))
-    except TypeError:
-        raise problems.invalid("cursor", "is not a cursor of this list; leave it out to begin again") from None
-    return list(rows[first : first + most])
+def _behind(rows: list[Row], place: Any, descending: bool, order: Callable[[Row], Any]) -> list[Row]:
+    """What of rows in order lies behind the place: before it, if they are read backwards."""
+    if descending:
+        return rows[: bisect_left(rows, place, key=order)]
+    return rows[bisect_right(rows, place, key=order) :]
 
 
-def _behind(row: Row, field: str, descending: bool, place: tuple[Any, Key]) -> bool:
-    value, (stop, key) = _value(row, field), place
-    if value is None or stop is None:
-        if (value is None) != (stop is None):
-            return value is None
-        return row.key < key if descending else row.key > key
-    return bool((value, row.key) < (stop, key) if descending else (value, row.key) > (stop, key))
-
-
-def _counted(row: Row, name: str) -> str:
-    return str(row.data.get(name, ""))
+def _counted(rows: Sequence[Row], name: str) -> dict[str, int]:
+    counts = Counter([row.data.get(name, "") for row in rows])
+    return dict(sorted((str(value), count) for value, count in counts.items()))
 
 
 def _encoded(row: Row, paths: Sequence[Sequence[str]]) -> bytes:

@@ -35,12 +35,47 @@ class Row:
     """What a search looks in, folded."""
 
 
+class Order:
+    """The rows of one kind by the value of a field and then by name; those without it by name alone."""
+
+    def __init__(self, field: str, rows: Iterable[Row]) -> None:
+        self._field = field
+        self.have: list[tuple[Any, Key]] = []
+        self.lack: list[Key] = []
+        for row in rows:
+            value = row.data.get(field)
+            if value is None:
+                self.lack.append(row.key)
+            else:
+                self.have.append((value, row.key))
+        self.have.sort()
+        self.lack.sort()
+
+    def replace(self, old: Row | None, new: Row | None) -> None:
+        """A row came, changed or went."""
+        if old is not None:
+            before = old.data.get(self._field)
+            if new is not None and new.data.get(self._field) == before:
+                return
+            if before is None:
+                del self.lack[bisect_left(self.lack, old.key)]
+            else:
+                del self.have[bisect_left(self.have, (before, old.key))]
+        if new is not None:
+            value = new.data.get(self._field)
+            if value is None:
+                insort(self.lack, new.key)
+            else:
+                insort(self.have, (value, new.key))
+
+
 class Rows:
-    """Rows by kind, and by name in order. `observe` takes in what the store has taken in."""
+    """Rows by kind, and in order of names and of fields. `observe` takes in what the store has taken in."""
 
     def __init__(self, log: ChangeLog) -> None:
         self._rows: dict[Kind, dict[Key, Row]] = {kind: {} for kind in BY_KIND}
         self._keys: dict[Kind, list[Key]] = {kind: [] for kind in BY_KIND}
+        self._orders: dict[Kind, dict[str, Order]] = {kind: {} for kind in BY_KIND}
         self.log = log
         self.version = 0
         """Rises with every change."""
@@ -69,9 +104,20 @@ class Rows:
         """The row of one object."""
         return self._rows[kind].get(key)
 
+    def by_key(self, kind: Kind) -> Mapping[Key, Row]:
+        """All rows of a kind. Shared: not to be changed."""
+        return self._rows[kind]
+
     def keys(self, kind: Kind) -> list[Key]:
         """Names of all rows of a kind, in order. Shared: not to be changed."""
         return self._keys[kind]
+
+    def order(self, kind: Kind, field: str) -> Order:
+        """All rows of a kind by a field; made when it is first asked for, and kept in order from then on."""
+        orders = self._orders[kind]
+        if field not in orders:
+            orders[field] = Order(field, self._rows[kind].values())
+        return orders[field]
 
     def of(self, kind: Kind) -> Iterator[Row]:
         """All rows of a kind, in no order."""
@@ -91,12 +137,17 @@ class Rows:
         if known is None:
             insort(self._keys[shown.kind], key)
         self._rows[shown.kind][key] = row
+        for order in self._orders[shown.kind].values():
+            order.replace(known, row)
         self.version += 1
         self.log.put(shown.kind, key, encoded)
 
     def _forget(self, shown: Shown, key: Key, obj: Obj) -> None:
-        if self._rows[shown.kind].pop(key, None) is None:
+        known = self._rows[shown.kind].pop(key, None)
+        if known is None:
             return
+        for order in self._orders[shown.kind].values():
+            order.replace(known, None)
         keys = self._keys[shown.kind]
         del keys[bisect_left(keys, key)]
         self.version += 1

@@ -75,6 +75,26 @@ def test_pages_together_are_the_whole_list_in_order(made: list[Any], limit: int,
     assert len({(row["namespace"], row["name"]) for row in pieces}) == whole["total"]
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.none() | st.integers(0, 3)), max_size=60),
+    st.sampled_from(["percent", "-percent"]),
+)
+def test_an_order_that_was_asked_for_follows_every_change(changes: list[tuple[int, int | None]], sort: str) -> None:
+    rows = rows_of(kind=TRAINING)
+    page(rows, shown=TRAININGS, sort=sort)
+    there: dict[str, dict[str, Any]] = {}
+    for number, percent in changes:
+        name = f"t{number}"
+        if name in there and percent == 3:
+            rows.observe(Change(TRAINING, there.pop(name), None))
+            continue
+        new = obj(name, status={} if percent is None else {"progress": {"percent": percent}})
+        rows.observe(Change(TRAINING, there.get(name), new))
+        there[name] = new
+    fresh = rows_of(*there.values(), kind=TRAINING)
+    assert page(rows, shown=TRAININGS, sort=sort) == page(fresh, shown=TRAININGS, sort=sort)
+
+
 def test_a_cursor_goes_on_where_it_was_though_its_object_is_gone() -> None:
     models = [obj(f"m{n}") for n in range(6)]
     rows = rows_of(*models)
