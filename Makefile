@@ -135,3 +135,7 @@ bench-api: $(DEV)/bin/python ## The status API under load, with the API server b
 .PHONY: bench-operator
 bench-operator: $(DEV)/bin/python ## 1,000 to 10,000 Models, beside modelfs (MODELYARD_MODELFS, MODELYARD_DATASET_CRD) and a raw client
 	@$(PYTHON) tests/bench/models.py
+
+.PHONY: bench-collector
+bench-collector: $(DEV)/bin/python ## 1,000 trainings that report every 5 s, on SQLite and PostgreSQL; figures in build/bench/trainings-collector.json
+	@$(PYTHON) tests/bench/collector.py

@@ -160,9 +160,16 @@ class Client:
         verb = "apply" if content_type == APPLY else "patch"
         return await self._send("PATCH", verb, ref.kind, path, query, body, content_type)
 
-    async def log_tail(self, namespace: str, pod: str, container: str, lines: int, most_bytes: int) -> bytes:
-        """The end of a container's log; InvalidError if there is none yet."""
-        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most_bytes)}
+    async def log_tail(
+        self, namespace: str, pod: str, container: str, lines: int, most_bytes: int, since: str = ""
+    ) -> bytes:
+        """The end of a container's log, the time before each line; InvalidError if there is none yet.
+
+        `since`: only from that second on, RFC 3339.
+        """
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most_bytes), "timestamps": "true"}
+        if since:
+            query["sinceTime"] = since
         kind = Kind("v1", "Pod", "pods")
         return await self._request("GET", "log", kind, f"{_path(kind, namespace, pod)}/log", query)
 

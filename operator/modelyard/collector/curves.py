@@ -21,7 +21,7 @@ from modelyard.plan import Key
 
 log = logging.getLogger(__name__)
 
-LINGER_SECONDS: Final = 0.05
+LINGER_SECONDS: Final = 0.02
 ANSWER_SECONDS: Final = 1.0
 MOST_WAITING: Final = 50_000
 AT_ONCE: Final = 2_000

@@ -8,6 +8,7 @@ the Training's uid and current Job again.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ KEPT_SECONDS = 60.0
 LOOKED_SECONDS = 1800.0
 REFUSED_SECONDS = 3.0
 MOST = 20_000
+LOOKS_AT_ONCE = 24
+MOST_QUEUED = 200
 _LONGEST_TOKEN = 16 * 1024
 
 OUR_AUDIENCE = f"{GROUP}/collector"
@@ -85,6 +88,9 @@ class Gate:
         self._reviewed = reviewed
         self._cache: OrderedDict[tuple[str, str], _Found] = OrderedDict()
         self._strangers = Limits(rate=5, burst=50)
+        # After a restart everybody comes at once: what can't be looked at within seconds is better sent again.
+        self._slots = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self._queued = 0
 
     async def reporter(self, header: str | None, peer: str, key: Key) -> tuple[Grant, Obj]:
         """Admits a pod of the Training's current attempt; also returns that Training. Raises problems.RefusedError."""
@@ -120,19 +126,27 @@ class Gate:
             return _open(known.answer)
         if self._strangers.exhausted(peer, now):
             raise RefusedError(TOO_MANY, retry_after=5)
-        grant = known.answer if known and now - known.looked < LOOKED_SECONDS else None
+        if self._queued >= MOST_QUEUED:
+            self._reviewed("queue full")
+            raise RefusedError(NOT_READY, retry_after=3)
+        looked = known.looked if known and isinstance(known.answer, Grant) else -LOOKED_SECONDS
+        grant = known.answer if known and now - looked < LOOKED_SECONDS else None
+        self._queued += 1
         try:
-            identity = await self._access.review(token, audience)
-            renewed = isinstance(grant, Grant) and identity is not None and identity.pod_uid == grant.pod_uid
-            found = grant if renewed and grant else await self._look(identity, kind, key, use)
+            async with self._slots:
+                identity = await self._access.review(token, audience)
+                renewed = isinstance(grant, Grant) and identity is not None and identity.pod_uid == grant.pod_uid
+                found = grant if renewed and grant else await self._look(identity, kind, key, use)
         except UnavailableError:
             self._reviewed("unavailable")
             raise RefusedError(NOT_READY, retry_after=2) from None
+        finally:
+            self._queued -= 1
         self._reviewed("admitted" if isinstance(found, Grant) else found.code)
         if isinstance(found, Problem):
             self._strangers.allow(peer, now)
         kept = KEPT_SECONDS if isinstance(found, Grant) else REFUSED_SECONDS
-        self._cache[entry] = _Found(now + kept, known.looked if known and renewed else now, found)
+        self._cache[entry] = _Found(now + kept, looked if renewed else now, found)
         self._cache.move_to_end(entry)
         if len(self._cache) > MOST:
             self._cache.popitem(last=False)

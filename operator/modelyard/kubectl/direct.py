@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -14,7 +14,7 @@ from kubernetes import client
 
 from modelyard.cluster.store import Change
 from modelyard.kubectl.login import Login
-from modelyard.kubectl.source import Json, MissingError, Scope, SourceError
+from modelyard.kubectl.source import BusyError, Json, LogPart, MissingError, Scope, SourceError
 from modelyard.plan import Kind, Obj
 from modelyard.resources import meta
 from modelyard.resources.meta import TRAINING
@@ -23,7 +23,7 @@ from modelyard.statusapi.access import Seen
 from modelyard.statusapi.changelog import ChangeLog
 from modelyard.statusapi.export import SPECS, manifest, to_yaml
 from modelyard.statusapi.kinds import BY_PLURAL, ROOTS, Shown
-from modelyard.statusapi.logs import CONTAINER
+from modelyard.statusapi.logs import CONTAINER, parted
 from modelyard.statusapi.rows import Rows
 from modelyard.statusapi.schemas.base import Dto
 from modelyard.statusapi.statistics import statistics
@@ -92,16 +92,18 @@ class Direct:
                 yield found
             time.sleep(_POLL_SECONDS)
 
-    def logs(self, namespace: str, training: str, lines: int) -> Sequence[str]:
+    def logs(self, namespace: str, training: str, lines: int, since: str = "") -> LogPart:
         """The end of the log of the newest attempt's pod."""
         selector = f"{meta.LABEL_TRAINING}={training},{meta.LABEL_COMPONENT}={meta.COMPONENT_TRAINING}"
         pods = self._ask(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})["items"]
         if not pods:
             raise MissingError("There is no pod of that training any more, or not yet.")
         newest = max(pods, key=lambda pod: int(pod["metadata"]["labels"].get(meta.LABEL_ATTEMPT, "0")))
-        path = f"/api/v1/namespaces/{namespace}/pods/{newest['metadata']['name']}/log"
-        text: str = self._ask(path, {"tailLines": lines, "container": CONTAINER}, text=True)
-        return text.splitlines()
+        name = newest["metadata"]["name"]
+        query = {"tailLines": lines, "container": CONTAINER, "timestamps": "true", "sinceTime": since}
+        return LogPart(
+            name, parted(self._read(f"/api/v1/namespaces/{namespace}/pods/{name}/log", query, "*/*"))[0], False
+        )
 
     def _objects(self, shown: Shown, scope: Scope, selector: str = "", name: str = "") -> list[Obj]:
         parts = [part for part in (shown.selector, selector) if part]
@@ -120,29 +122,36 @@ class Direct:
         found: Obj = self._ask(f"{_path(kind, namespace)}/{name}", {})
         return found
 
-    def _ask(self, path: str, query: Json, *, text: bool = False) -> Any:
+    def _ask(self, path: str, query: Json) -> Any:
+        return json.loads(self._read(path, query, "application/json"))
+
+    def _read(self, path: str, query: Json, accept: str) -> bytes:
         chosen = {name: value for name, value in query.items() if value not in ("", None)}
         url = self._api.configuration.host + path + (f"?{urlencode(chosen)}" if chosen else "")
-        headers = {"Accept": "*/*" if text else "application/json", "User-Agent": self._api.user_agent}
+        headers = {"Accept": accept, "User-Agent": self._api.user_agent}
         try:
             self._api.update_params_for_auth(headers, None, ["BearerToken"], path, "GET", None)
             answer = self._api.rest_client.request("GET", url, headers=headers, _request_timeout=_SECONDS)
             raw: bytes = answer.read()
         except urllib3.exceptions.HTTPError as error:
-            raise SourceError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
+            raise BusyError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
         if not 200 <= answer.status < 300:
             raise _refusal(answer.status, path)
-        return raw.decode("utf-8", "replace") if text else json.loads(raw)
+        return raw
 
 
 def _refusal(code: int, path: str) -> SourceError:
     match code:
+        case 400 if path.endswith("/log"):
+            return MissingError("The pod has no log yet, or none any more.")
         case 404:
             return MissingError("There is no such object, or Modelyard is not installed in this cluster.")
         case 401:
             return SourceError("The cluster does not accept the kubeconfig's credentials: log in again.")
         case 403:
             return SourceError(f"You may not read {path.rpartition('/')[2]} there: choose a namespace with -n.")
+        case 429 | 500 | 502 | 503 | 504:
+            return BusyError(f"The cluster answered {code}.")
         case _:
             return SourceError(f"The cluster answered {code}.")
 

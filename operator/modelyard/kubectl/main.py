@@ -19,6 +19,7 @@ from modelyard.kubectl import completion
 from modelyard.kubectl.direct import Direct
 from modelyard.kubectl.live import Curves, view
 from modelyard.kubectl.login import Login, login
+from modelyard.kubectl.logs import OVER, followed
 from modelyard.kubectl.remote import Remote
 from modelyard.kubectl.source import MissingError, Scope, Source, SourceError
 from modelyard.kubectl.tables import columned, table
@@ -38,8 +39,7 @@ _ALIASES: Final = {
     "error": "errors",
     "stats": "statistics",
 }
-_OVER: Final = ("Succeeded", "Failed")
-_LOG_SECONDS: Final = 2.0
+_LOG_SECONDS: Final = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,12 +117,12 @@ def _watch(arguments: argparse.Namespace, source: Source, scope: Scope, home: st
             _show(view(rows[0], curves, datetime.now(UTC), width, arguments.metric))
         else:
             _show(table(plural, rows, datetime.now(UTC), scope.namespace is None) if rows else _nothing(plural, scope))
-        if arguments.until_over and rows and all(row["phase"] in _OVER for row in rows):
+        if arguments.until_over and rows and all(row["phase"] in OVER for row in rows):
             return
 
 
 def _top(arguments: argparse.Namespace, source: Source, scope: Scope, home: str) -> None:
-    rows = [row for row in source.rows("trainings", scope) if row["phase"] not in _OVER]
+    rows = [row for row in source.rows("trainings", scope) if row["phase"] not in OVER]
     rows.sort(key=lambda row: (-(row.get("gpus") or 0), row["namespace"], row["name"]))
     totals = source.statistics(scope)
     if arguments.output == "json":
@@ -132,22 +132,13 @@ def _top(arguments: argparse.Namespace, source: Source, scope: Scope, home: str)
 
 
 def _logs(arguments: argparse.Namespace, source: Source, scope: Scope, home: str) -> None:
-    namespace, shown = scope.namespace or home, 0
-    seen: list[str] = []
-    while True:
-        lines = list(source.logs(namespace, arguments.training, arguments.tail))
-        shown = _overlap(seen, lines)
-        for line in lines[shown:]:
-            print(line, flush=True)
-        if not arguments.follow:
-            return
-        seen = lines
-        time.sleep(_LOG_SECONDS)
-
-
-def _overlap(old: list[str], new: list[str]) -> int:
-    """How many lines at the beginning of `new` were shown at the end of `old`."""
-    return next((count for count in range(min(len(old), len(new)), 0, -1) if old[-count:] == new[:count]), 0)
+    namespace, training = scope.namespace or home, arguments.training
+    if not arguments.follow:
+        for _, text in source.logs(namespace, training, arguments.tail).lines:
+            print(text)
+        return
+    for note, text in followed(source, namespace, training, arguments.tail, lambda: time.sleep(_LOG_SECONDS)):
+        print(text, flush=True, file=sys.stderr if note else sys.stdout)
 
 
 _COMMANDS: Final = {"get": _get, "watch": _watch, "top": _top, "logs": _logs}

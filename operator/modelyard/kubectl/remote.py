@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from modelyard.kubectl.source import Json, MissingError, Scope, SourceError
+from modelyard.kubectl.source import BusyError, Json, LogPart, MissingError, Scope, SourceError
 
 _SECONDS: Final = 30
 _QUIET_SECONDS: Final = 60
@@ -58,10 +59,10 @@ class Remote:
         found: Json = self._json("/statistics", _where(scope))
         return found
 
-    def logs(self, namespace: str, training: str, lines: int) -> Sequence[str]:
+    def logs(self, namespace: str, training: str, lines: int, since: str = "") -> LogPart:
         """The end of a training's log."""
-        found: list[str] = self._json(f"{_path('trainings', namespace, training)}/logs", {"lines": lines})["lines"]
-        return found
+        found = self._json(f"{_path('trainings', namespace, training)}/logs", {"lines": lines, "since": since})
+        return LogPart(found["pod"], list(zip(found["times"], found["lines"], strict=True)), found["truncated"])
 
     def series(self, namespace: str, training: str) -> dict[str, list[Json]]:
         """Curves of a training, from the collector's store."""
@@ -109,7 +110,7 @@ class Remote:
                 content: bytes = answer.read()
                 return content
         except OSError as error:
-            raise SourceError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
+            raise BusyError(f"{self.words} cannot be reached ({type(error).__name__}).") from None
 
     def _open(self, path: str, query: Json, headers: dict[str, str], seconds: float) -> Any:
         chosen = {name: value for name, value in query.items() if value not in ("", None)}
@@ -123,11 +124,11 @@ class Remote:
 
 def _refusal(error: urllib.error.HTTPError) -> SourceError | OSError:
     """The API's own words; where the same request may succeed later, an OSError."""
-    try:
-        detail = str(json.loads(error.read())["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = f"The status API answered {error.code}."
-    if error.code == 404:
+    detail, code = f"The status API answered {error.code}.", ""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        problem = json.loads(error.read())
+        detail, code = str(problem["detail"]), problem["code"]
+    if error.code == 404 and code != "LogsAreOff":
         return MissingError(detail)
     return OSError(detail) if error.code in (429, 503, 504) else SourceError(detail)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Json = dict[str, Any]
 
 
 class SourceError(Exception):
     """It cannot be had; the text says why and what to do."""
+
+
+class BusyError(SourceError):
+    """It cannot be had just now; the same question may be answered later."""
 
 
 class MissingError(SourceError):
@@ -22,6 +26,14 @@ class Scope:
     """Where to look: one namespace, or None for all that one may see."""
 
     namespace: str | None
+
+
+class LogPart(NamedTuple):
+    """Lines of a pod's log with the time of each. `cut`: there are more."""
+
+    pod: str
+    lines: list[tuple[str, str]]
+    cut: bool
 
 
 class Source(Protocol):
@@ -58,6 +70,6 @@ class Source(Protocol):
         """All rows each time that one of them changes, for ever. Raises SourceError."""
         ...
 
-    def logs(self, namespace: str, training: str, lines: int) -> Sequence[str]:
-        """The end of a training's log. Raises SourceError."""
+    def logs(self, namespace: str, training: str, lines: int, since: str = "") -> LogPart:
+        """The end of a training's log, from that second on. Raises SourceError."""
         ...

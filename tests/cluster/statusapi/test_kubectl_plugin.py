@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,10 @@ import yaml
 
 from localcluster import ControlPlane
 from localcluster.tools import build_tools
+from modelyard.resources import meta
 from modelyard.resources.meta import TRAINING
 from support.cluster import Kube, wait_for
+from support.kubelet_logs import LoggingNode, logging_node
 from support.statusapi import ROOT, SPECS, ApiProcess, grant, make, rule
 
 RUNNING = {
@@ -158,3 +162,74 @@ def test_who_may_see_nothing_is_told_so(
     grant(kube, "plugin-jim", {"kind": "User", "name": "jim"}, [rule(["list"], ["models"])], "default")
     jim = Plugin(control_plane.client_kubeconfig("jim"), "", tmp_path)
     assert "No models found in namespace default." in jim.out("get", "models", "-n", "default")
+
+
+@pytest.fixture(scope="module")
+def node(control_plane: ControlPlane, kube: Kube) -> Iterator[LoggingNode]:
+    with logging_node(control_plane, kube) as found:
+        yield found
+
+
+def pod_labels(attempt: int) -> dict[str, str]:
+    return {
+        meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
+        meta.LABEL_COMPONENT: meta.COMPONENT_TRAINING,
+        meta.LABEL_TRAINING: "one",
+        meta.LABEL_ATTEMPT: str(attempt),
+    }
+
+
+def test_a_log_is_followed_over_attempts_until_the_end(
+    plugin: Plugin, kube: Kube, node: LoggingNode, namespace: str
+) -> None:
+    make(kube, TRAINING, namespace, "one", SPECS["trainings"], {**RUNNING, "attempts": {"number": 1}})
+    node.pod(namespace, "one-1", pod_labels(1))
+    lines = node.lines[namespace, "one-1"]
+    lines += [f"line {n}" for n in range(300)]
+    assert plugin.out("logs", "one", "-n", namespace, "--tail", "3").splitlines() == [
+        "line 297",
+        "line 298",
+        "line 299",
+    ]
+    command = [sys.executable, "-m", "modelyard.cli", "logs", "one", "-f", "-n", namespace, "--tail", "10"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=plugin.environment(), **pipes) as process:  # type: ignore[call-overload]
+        shown: list[str] = []
+        reader = threading.Thread(target=lambda: shown.extend(line.rstrip("\n") for line in process.stdout))
+        reader.start()
+        wait_for(lambda: shown[-1:] == ["line 299"], "the end of the log")
+        # The same text again, within the same second too.
+        lines += ["line 299", "line 299", "line 300"]
+        wait_for(lambda: shown[-1:] == ["line 300"], "new lines")
+        node.broken = True
+        lines += ["in between"]
+        time.sleep(2)
+        node.broken = False
+        wait_for(lambda: shown[-1:] == ["in between"], "what was written meanwhile")
+        node.pod(namespace, "one-2", pod_labels(2))
+        node.lines[namespace, "one-2"] += ["again"]
+        kube.merge(TRAINING, namespace, "one", {"status": {"attempts": {"number": 2}}}, "status")
+        wait_for(lambda: shown[-1:] == ["again"], "the next attempt")
+        node.lines[namespace, "one-2"] += ["the end"]
+        kube.merge(TRAINING, namespace, "one", {"status": {"phase": "Succeeded"}}, "status")
+        assert process.wait(60) == 0
+        reader.join()
+        said = process.stderr.read()
+    expected = [f"line {n}" for n in range(290, 300)] + [
+        "line 299",
+        "line 299",
+        "line 300",
+        "in between",
+        "again",
+        "the end",
+    ]
+    assert shown == expected
+    assert said == "[the next attempt: pod one-2]\n"
+
+
+def test_a_log_that_nobody_can_have_any_more(plugin: Plugin, kube: Kube, namespace: str) -> None:
+    make(kube, TRAINING, namespace, "one", SPECS["trainings"], {**RUNNING, "phase": "Succeeded"})
+    wait_for(lambda: "one" in plugin.run("get", "trainings", "-n", namespace).stdout, "the object")
+    refused = plugin.run("logs", "one", "-f", "-n", namespace)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "no pod of that training any more" in refused.stderr

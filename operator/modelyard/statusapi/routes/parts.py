@@ -155,6 +155,7 @@ async def logs(
     name: Name,
     lines: Annotated[int, Query(ge=1, le=2000)] = 200,
     attempt: Annotated[int | None, Query(ge=1, description="Unset: the current one.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Only lines of that second and later.")] = None,
 ) -> Response:
     """The end of the log of a training's first pod. Needs the right to get pods/log."""
     if not service.settings.logs:
@@ -167,7 +168,7 @@ async def logs(
     await service.require(caller, "get", PODS.kind, namespace, pod or "", "log")
     if pod is None:
         raise problems.Problem(404, "NoPod", "There is no pod of that attempt any more, or not yet.")
-    return answer(request, await tail(service.client, namespace, pod, lines))
+    return answer(request, await tail(service.client, namespace, pod, lines, since))
 
 
 def _pod(service: Any, training: Obj, attempt: int | None) -> str | None:

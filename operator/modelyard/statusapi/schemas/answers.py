@@ -229,7 +229,8 @@ class LogTail(Dto):
     pod: str
     container: str
     lines: list[str]
-    truncated: bool = Field(default=False, description="There is more before the first line.")
+    times: list[str] = Field(default=[], description="When each line was written, to the nanosecond.")
+    truncated: bool = Field(default=False, description="There is more than this, before it or (of long lines) after.")
 
 
 class SecretCheckRequest(Dto):
