@@ -9,10 +9,24 @@ from typing import Any, Final
 
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
+from modelyard.controllers.modelindex import (
+    base_of,
+    claims_in_use,
+    home_of_reference,
+    home_of_share,
+    is_download,
+    model_of,
+    models_of_training,
+    mounted,
+    references,
+    sharer_of,
+    shares,
+)
 from modelyard.controllers.modelsource import MODELS_BY_SOURCE
 from modelyard.dataplane.either import EitherPlane
 from modelyard.decide.model.decision import decide
 from modelyard.decide.model.saved import record_of
+from modelyard.decide.model.storage import classes_to_read
 from modelyard.decide.model.view import (
     ModelView,
     Receivers,
@@ -25,14 +39,9 @@ from modelyard.decide.model.view import (
 from modelyard.decide.ports import SharingPlane
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import (
-    COMPONENT_DOWNLOAD,
     DATASET,
     JOB,
-    LABEL_COMPONENT,
     LABEL_MODEL,
-    LABEL_NAMESPACE,
-    LABEL_SHARED_MODEL,
-    LABEL_SHARED_NAMESPACE,
     LABEL_TRAINING,
     MODEL,
     MODELSOURCE,
@@ -40,6 +49,7 @@ from modelyard.resources.meta import (
     POD,
     PV,
     PVC,
+    STORAGECLASS,
     TRAINING,
 )
 from modelyard.resources.names import share
@@ -86,18 +96,18 @@ class ModelController:
 
     def setup(self, store: Store) -> None:
         """Adds the indexes of what belongs to a Model and who uses it."""
-        store.add_index(CLAIMS_BY_MODEL, PVC, _model_of)
-        store.add_index(DATASETS_BY_MODEL, DATASET, _model_of)
-        store.add_index(CLAIMS_BY_BASE, PVC, _base_of)
-        store.add_index(JOBS_BY_MODEL, JOB, _model_of)
-        store.add_index(PODS_BY_CLAIM, POD, _claims_in_use)
-        store.add_index(TRAININGS_BY_MODEL, TRAINING, _models_of_training)
-        store.add_index(SHARING, MODEL, _shares)
-        store.add_index(SHARED_HERE, PVC, _home_of_share)
-        store.add_index(DISKS_BY_MODEL, PV, _model_of)
-        store.add_index(REFERENCES, MODELSOURCE, _home_of_reference)
+        store.add_index(CLAIMS_BY_MODEL, PVC, model_of)
+        store.add_index(DATASETS_BY_MODEL, DATASET, model_of)
+        store.add_index(CLAIMS_BY_BASE, PVC, base_of)
+        store.add_index(JOBS_BY_MODEL, JOB, model_of)
+        store.add_index(PODS_BY_CLAIM, POD, claims_in_use)
+        store.add_index(TRAININGS_BY_MODEL, TRAINING, models_of_training)
+        store.add_index(SHARING, MODEL, shares)
+        store.add_index(SHARED_HERE, PVC, home_of_share)
+        store.add_index(DISKS_BY_MODEL, PV, model_of)
+        store.add_index(REFERENCES, MODELSOURCE, home_of_reference)
         for kind, index in SHARES_BY_MODEL.items():
-            store.add_index(index, kind, _sharer_of)
+            store.add_index(index, kind, sharer_of)
 
     def roots(self, kind: Kind, obj: Obj, store: Store) -> Iterable[Key]:
         """The Model itself, or those that an object belongs to, comes from or uses."""
@@ -108,23 +118,23 @@ class ModelController:
             for model in store.indexed(MODELS_BY_SOURCE, f"{namespace}/{obj['metadata']['name']}"):
                 yield Key(namespace, model["metadata"]["name"])
         elif kind == PVC:
-            yield from map(_key, (*_model_of(obj), *_base_of(obj), *_sharer_of(obj)))
-            for home in _home_of_share(obj):
+            yield from map(_key, (*model_of(obj), *base_of(obj), *sharer_of(obj)))
+            for home in home_of_share(obj):
                 for source in store.indexed(REFERENCES, home):
                     yield from self.roots(MODELSOURCE, source, store)
         elif kind in (JOB, DATASET, PV):
-            yield from map(_key, (*_model_of(obj), *_sharer_of(obj)))
+            yield from map(_key, (*model_of(obj), *sharer_of(obj)))
         elif kind == NAMESPACE:
             for model in store.indexed(SHARING, "yes"):
                 yield Key(model["metadata"]["namespace"], model["metadata"]["name"])
         elif kind == TRAINING:
-            yield from map(_key, _models_of_training(obj))
+            yield from map(_key, models_of_training(obj))
         elif kind == POD:
-            yield from map(_key, _model_of(obj))
-            for name in _mounted(obj):
+            yield from map(_key, model_of(obj))
+            for name in mounted(obj):
                 claim = store.get(PVC, namespace, name)
                 if claim is not None:
-                    yield from map(_key, _model_of(claim))
+                    yield from map(_key, model_of(claim))
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
         """Objects of others that stand in the way of a version, to see when they are gone, and claims to be sure of."""
@@ -133,7 +143,8 @@ class ModelController:
         taken = {e["name"] for e in entries if e.get("reason") == NAME_TAKEN}
         yield from self._lacking_claims(root, store)
         yield from self._disks_to_read(root, store)
-        if any(_shares(root)):
+        yield from _classes_to_read(root, store)
+        if any(shares(root)):
             yield from (Ref(NAMESPACE, "", name) for name in self._settings.watch_namespaces)
         source = store.get(MODELSOURCE, namespace, str((root.get("spec") or {}).get("sourceRef")))
         yield from self._foreign(root, source)
@@ -161,9 +172,9 @@ class ModelController:
         if not self._settings.makes_volumes:
             return []
         key = f"{model['metadata']['namespace']}/{model['metadata']['name']}"
-        shares = [c for c in store.indexed(SHARES_BY_MODEL[PVC], key) if is_datasets(c)]
-        shared = [c for c in store.indexed(CLAIMS_BY_MODEL, key) if not is_datasets(c)] if any(_shares(model)) else []
-        names = {(c.get("spec") or {}).get("volumeName") for c in (*shared, *shares)}
+        lent = [c for c in store.indexed(SHARES_BY_MODEL[PVC], key) if is_datasets(c)]
+        shared = [c for c in store.indexed(CLAIMS_BY_MODEL, key) if not is_datasets(c)] if any(shares(model)) else []
+        names = {(c.get("spec") or {}).get("volumeName") for c in (*shared, *lent)}
         return [Ref(PV, "", name) for name in sorted(n for n in names if n)]
 
     def _foreign(self, model: Obj, source: Obj | None) -> Iterator[Ref]:
@@ -191,7 +202,7 @@ class ModelController:
 
     def _namespaces(self, model: Obj, store: Store, facts: Facts) -> Iterator[Obj]:
         """All that there are, if it matters."""
-        if not any(_shares(model)):
+        if not any(shares(model)):
             return
         if not self._settings.watch_namespaces:
             yield from store.list(NAMESPACE)
@@ -209,7 +220,7 @@ class ModelController:
         datasets = tuple(store.indexed(DATASETS_BY_MODEL, str(key)))
         claims = tuple(store.indexed(CLAIMS_BY_MODEL, str(key)))
         claims = (*claims, *_unseen_claims(facts, datasets, claims))
-        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if _is_download(j) or is_datasets(j))
+        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if is_download(j) or is_datasets(j))
         pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
         volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
         reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
@@ -226,6 +237,7 @@ class ModelController:
             downloads=reports,
             shares=tuple(obj for index in SHARES_BY_MODEL.values() for obj in store.indexed(index, str(key))),
             links=tuple(store.indexed(DISKS_BY_MODEL, str(key))),
+            classes={r.name: f for r in _classes_to_read(model, store) if (f := facts.object(r)) is not None},
             **self._borrowed(store, facts, model, source),
             disks=_disks(facts, self._disks_to_read(model, store)),
             receivers=Receivers(namespaces, self._settings.sharing.require_namespace_label, self._settings.namespace),
@@ -259,9 +271,19 @@ def _in_the_way(store: Store, facts: Facts, model: Obj, namespaces: Iterable[Obj
         for ref in (Ref(kind, namespace["metadata"]["name"], n) for n in names for kind in (PVC, DATASET)):
             fact = facts.object(ref)
             obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
-            if obj is not None and f"{home}/{name}" not in _sharer_of(obj):
+            if obj is not None and f"{home}/{name}" not in sharer_of(obj):
                 found[ref] = obj
     return found
+
+
+def _classes_to_read(model: Obj, store: Store) -> list[Ref]:
+    """StorageClasses of claims that are to grow."""
+    key = f"{model['metadata']['namespace']}/{model['metadata']['name']}"
+    versions = [v for v in (model.get("spec") or {}).get("versions") or () if v.get("storage")]
+    if not versions:
+        return []
+    claims = ((version_of(c), c) for c in store.indexed(CLAIMS_BY_MODEL, key))
+    return [Ref(STORAGECLASS, "", name) for name in sorted(set(classes_to_read(versions, claims)))]
 
 
 def _disks(facts: Facts, refs: Iterable[Ref]) -> dict[str, Obj]:
@@ -292,7 +314,7 @@ def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:
             yield Use(
                 f"Training {training['metadata']['name']}",
                 frozenset(i["pvcName"] for i in inputs if "pvcName" in i),
-                frozenset(version for model, version in _references(training) if model == key.name),
+                frozenset(version for model, version in references(training) if model == key.name),
             )
     for claim in claims:
         name = claim["metadata"]["name"]
@@ -313,80 +335,3 @@ def _place(ref: Ref) -> tuple[Kind, str, str]:
 def _key(value: str) -> Key:
     namespace, _, name = value.partition("/")
     return Key(namespace, name)
-
-
-def _is_download(obj: Obj) -> bool:
-    return label(obj, LABEL_COMPONENT) == COMPONENT_DOWNLOAD
-
-
-def _model_of(obj: Obj) -> Iterator[str]:
-    """The Model that it was made for. What belongs to the whole cluster names the namespace in a label."""
-    namespace = obj["metadata"].get("namespace") or label(obj, LABEL_NAMESPACE)
-    if namespace and (name := label(obj, LABEL_MODEL)):
-        yield f"{namespace}/{name}"
-
-
-def _home_of_share(claim: Obj) -> Iterator[str]:
-    """The namespace that a share is in."""
-    if label(claim, LABEL_SHARED_NAMESPACE):
-        yield claim["metadata"]["namespace"]
-
-
-def _home_of_reference(source: Obj) -> Iterator[str]:
-    """The namespace of a source that refers to what is shared with it."""
-    if (source.get("spec") or {}).get("type") == "REFERENCE":
-        yield source["metadata"]["namespace"]
-
-
-def _sharer_of(obj: Obj) -> Iterator[str]:
-    """The Model that shares it with the namespace in which it is."""
-    if (namespace := label(obj, LABEL_SHARED_NAMESPACE)) and (name := label(obj, LABEL_SHARED_MODEL)):
-        yield f"{namespace}/{name}"
-
-
-def _shares(model: Obj) -> Iterator[str]:
-    """Something if the Model shares versions, or has shared some."""
-    versions = (model.get("spec") or {}).get("versions") or ()
-    entries = (model.get("status") or {}).get("syncedVersions") or ()
-    if any((v.get("share") or {}).get("enabled") for v in versions) or any(e.get("sharedWith") for e in entries):
-        yield "yes"
-
-
-def _base_of(claim: Obj) -> Iterator[str]:
-    base = record_of(claim).get("baseRef")
-    if isinstance(base, dict) and base.get("name"):
-        yield f"{claim['metadata']['namespace']}/{base['name']}"
-
-
-def _mounted(pod: Obj) -> Iterator[str]:
-    for volume in (pod.get("spec") or {}).get("volumes") or ():
-        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-            yield name
-
-
-def _claims_in_use(pod: Obj) -> Iterator[str]:
-    """What a pod holds: nothing once it has ended; a download's own volume does not count."""
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or _is_download(pod):
-        return
-    for name in _mounted(pod):
-        yield f"{pod['metadata']['namespace']}/{name}"
-
-
-def _references(training: Obj) -> Iterator[tuple[str, str]]:
-    spec: dict[str, Any] = dict(training.get("spec") or {})
-    models, data = spec.get("model") or {}, (spec.get("dataset") or {}).get("ref") or {}
-    refs = [models.get("ref") or {}, models.get("assistantRef") or {}]
-    for model, version in (
-        *((r.get("name"), r.get("version")) for r in refs),
-        (data.get("model"), data.get("version")),
-    ):
-        if model and version:
-            yield str(model), str(version)
-
-
-def _models_of_training(training: Obj) -> Iterator[str]:
-    namespace = training["metadata"]["namespace"]
-    inputs = (training.get("status") or {}).get("inputs") or ()
-    names = {model for model, _ in _references(training)} | {i["model"] for i in inputs if i.get("model")}
-    for name in sorted(names):
-        yield f"{namespace}/{name}"

@@ -27,10 +27,12 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.names import fetch_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, ref_to, uid_of
+from modelyard.resources.quantities import quantity_bytes
 from modelyard.resources.times import format_time, parse_time
 from modelyard.resources.volumes import (
     ANNOTATION_CONTENT,
     ANNOTATION_SECRET_VERSION,
+    ANNOTATION_SIZE,
     LABEL_VOLUME,
     Seen,
     Stage,
@@ -100,7 +102,7 @@ class NativePlane:
                 Stage.WORKING,
                 "Downloading",
                 "The files are being fetched." + (f" This is try {number}." if number > 1 else ""),
-                (Create(JOB, self._job(want, number)),),
+                (Create(JOB, self._job(want, number, volume)),),
                 attempts=number,
             )
         job = jobs[-1]
@@ -118,7 +120,7 @@ class NativePlane:
                 completed=(job.get("status") or {}).get("completionTime") or done.get("lastTransitionTime"),
             )
         if (failed := finished(job, "Failed")) is not None:
-            return self._after_failure(want, job, failed, pods, older, now)
+            return self._after_failure(want, volume, job, failed, pods, older, now)
         if (volume.get("status") or {}).get("phase") == "Lost":
             return Step(
                 Stage.FAILED,
@@ -139,6 +141,7 @@ class NativePlane:
     def _after_failure(
         self,
         want: Want,
+        volume: Obj,
         job: Obj,
         failed: Mapping[str, Any],
         pods: list[Obj],
@@ -152,7 +155,8 @@ class NativePlane:
         secret_changed = want.secret_version is not None and want.secret_version != (
             annotation(job, ANNOTATION_SECRET_VERSION) or ""
         )
-        if not secret_changed and (why.retry is cause.Retry.NEVER or bounded):
+        changed = secret_changed or (why.reason == "DiskFull" and _has_grown(volume, job))
+        if not changed and (why.retry is cause.Retry.NEVER or bounded):
             tries = f" after {number} tries" if number > 1 else ""
             hint = (
                 f" Not tried again{tries} until the source's Secret, the version or the annotation "
@@ -161,7 +165,7 @@ class NativePlane:
             return Step(Stage.FAILED, why.reason, why.message + hint, older, attempts=number)
         since = parse_time(failed.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
         delay = min(download.backoff_seconds * 2.0 ** min(number - 1, 16), download.max_backoff_seconds)
-        due = since if secret_changed else since + timedelta(seconds=delay)
+        due = since if changed else since + timedelta(seconds=delay)
         if now < due:
             return Step(
                 Stage.WORKING,
@@ -171,7 +175,7 @@ class NativePlane:
                 requeue_after=(due - now).total_seconds(),
                 attempts=number,
             )
-        again = Create(JOB, self._job(want, number + 1))
+        again = Create(JOB, self._job(want, number + 1, volume))
         return Step(
             Stage.WORKING,
             "Downloading",
@@ -197,7 +201,7 @@ class NativePlane:
             "spec": claim_spec(want, self._settings),
         }
 
-    def _job(self, want: Want, number: int) -> dict[str, Any]:
+    def _job(self, want: Want, number: int, volume: Obj | None = None) -> dict[str, Any]:
         labels = {
             **want.labels,
             LABEL_COMPONENT: COMPONENT_DOWNLOAD,
@@ -212,7 +216,10 @@ class NativePlane:
                 "name": fetch_job(want.name, number),
                 "namespace": want.namespace,
                 "labels": labels,
-                "annotations": {ANNOTATION_SECRET_VERSION: want.secret_version or ""},
+                "annotations": {
+                    ANNOTATION_SECRET_VERSION: want.secret_version or "",
+                    ANNOTATION_SIZE: _requested(volume) or want.claim.size or self._settings.storage.default_size,
+                },
                 "ownerReferences": [dict(want.owner)],
             },
             "spec": {
@@ -233,3 +240,19 @@ def _number(job: Obj) -> int:
 
 def _delete_job(job: Obj) -> Delete:
     return Delete(ref_to(JOB, job), uid_of(job), "Foreground")
+
+
+def _requested(volume: Obj | None) -> str | None:
+    found = (((volume or {}).get("spec") or {}).get("resources") or {}).get("requests") or {}
+    return found.get("storage")
+
+
+def _has_grown(volume: Obj, job: Obj) -> bool:
+    """Whether the volume has been expanded since that try, or will be as soon as a pod mounts it."""
+    before, now = annotation(job, ANNOTATION_SIZE), _requested(volume)
+    if before is None or now is None or quantity_bytes(now) <= quantity_bytes(before):
+        return False
+    status = volume.get("status") or {}
+    has = (status.get("capacity") or {}).get("storage")
+    waits = any(c.get("type") == "FileSystemResizePending" for c in status.get("conditions") or ())
+    return waits or (has is not None and quantity_bytes(has) >= quantity_bytes(now))

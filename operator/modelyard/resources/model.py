@@ -181,7 +181,7 @@ class SyncedVersion(Status):
     active_dataset: ObjectName | None = Field(default=None, description="Dataset that serves the version.")
     last_sync_time: Time | None = Field(default=None, description="When the files were last complete.")
     observed_state: StateName | None = Field(default=None, description="`state` that this is about.")
-    observed_storage: Quantity | None = Field(default=None, description="Size of the volume.")
+    observed_storage: Quantity | None = Field(default=None, description="Bytes that the files take.")
     observed_version_hash: ShortText | None = Field(default=None, description="Hash of what was asked for.")
     resolved_revision: ShortText | None = Field(default=None, description="Commit or ETag that was fetched.")
     bytes: Count | None = Field(default=None, description="Bytes of all files.")

@@ -9,24 +9,11 @@ from modelyard.resources.names import share
 from support.build import make_model, make_source, make_version
 from support.cluster import Kube, new_namespace, wait_for
 from support.downloads import end_download
+from support.volumes import provide
 
 World = Any
 ACCEPTS = {"modelyard.dev/accept-shares": "true"}
 RWX = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-
-
-def provide(kube: Kube, namespace: str, claim: str) -> None:
-    """What a provisioner does."""
-    wait_for(lambda: kube.find(PVC, namespace, claim), claim)
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteMany"],
-        "nfs": {"server": "files.example", "path": f"/{namespace}"},
-        "claimRef": {"namespace": namespace, "name": claim},
-    }
-    kube.create(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-{claim}"}, "spec": spec}, PV
-    )
 
 
 def test_a_dataset_is_shared_by_reference_and_nothing_is_left_of_it(world: World) -> None:

@@ -37,7 +37,7 @@ def test_a_version_becomes_a_dataset_and_then_nothing_is_written(world: World, c
     world.end("mdl-m-v1")
     entry = world.wait_for_entry(phase="Ready")
     assert (entry["pvcName"], entry["activeDataset"], entry["path"]) == ("mdl-m-v1", "mdl-m-v1", "data")
-    assert (entry["resolvedRevision"], entry["bytes"], entry["observedStorage"]) == ("c0ffee", 12, "1Gi")
+    assert (entry["resolvedRevision"], entry["bytes"], entry["observedStorage"]) == ("c0ffee", 12, "12")
     assert world.kube.get(PVC, world.namespace, "mdl-m-v1")["spec"]["accessModes"] == ["ReadWriteMany"]
     arguments = world.kube.get(JOB, world.namespace, "dataset-mdl-m-v1-round-1")["spec"]["template"]["spec"]
     assert f"revision={COMMIT}" in str(arguments["containers"][0]["args"])

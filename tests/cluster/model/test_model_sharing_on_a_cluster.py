@@ -9,30 +9,11 @@ from modelyard.resources.names import share
 from support.build import make_model, make_source, make_version
 from support.cluster import Kube, new_namespace, wait_for
 from support.downloads import end_download
+from support.volumes import phase, provide
 
 World = Any
 ACCEPTS = {"modelyard.dev/accept-shares": "true"}
 RWX = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
-
-
-def provide(kube: Kube, namespace: str, claim: str, modes: list[str]) -> None:
-    """What a provisioner does: a volume for the claim, which the binder then binds."""
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": modes,
-        "persistentVolumeReclaimPolicy": "Delete",
-        "nfs": {"server": "files.example", "path": f"/{namespace}"},
-        "claimRef": {"namespace": namespace, "name": claim},
-    }
-    kube.create(
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{namespace}-{claim}"}, "spec": spec}, PV
-    )
-    wait_for(lambda: phase(kube, namespace, claim) == "Bound", f"{claim} to be bound")
-
-
-def phase(kube: Kube, namespace: str, claim: str) -> str:
-    found = kube.find(PVC, namespace, claim) or {}
-    return str((found.get("status") or {}).get("phase") or "")
 
 
 def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
@@ -44,7 +25,7 @@ def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
     sharing = {"enabled": True, "namespaceSelector": {"matchLabels": team}}
     world.create(make_model("m", make_version(storage=RWX, share=sharing)), MODEL)
     wait_for(lambda: kube.find(JOB, world.namespace, "fetch-mdl-m-v1-1"), "the download")
-    provide(kube, world.namespace, "mdl-m-v1", ["ReadWriteMany"])
+    provide(kube, world.namespace, "mdl-m-v1")
     end_download(kube, world.namespace, "fetch-mdl-m-v1-1")
     name = share(world.namespace, "m", "v1")
     row = {"namespace": there, "name": name, "phase": "Ready"}

@@ -10,7 +10,7 @@ import pytest
 
 from modelyard.observed import DownloadFact
 from modelyard.plan import Create, Kind, Ref
-from modelyard.resources.meta import FINALIZER, JOB, MODEL, POD, PVC, SECRET, TRAINING
+from modelyard.resources.meta import FINALIZER, JOB, MODEL, POD, PVC, SECRET, STORAGECLASS, TRAINING
 from support.build import (
     NS,
     make_claim,
@@ -170,15 +170,82 @@ def test_changing_back_midway_leaves_no_orphan() -> None:
     assert {**after, "conditions": None} == {**before, "conditions": None}
 
 
-def test_a_changed_storage_is_not_ignored_in_silence() -> None:
-    cluster = ready_model(make_version("v1"))
-    cluster.edit_version(storage={"resources": {"requests": {"storage": "2Ti"}}})
+CLAIM = Ref(PVC, NS, "mdl-m-v1")
+
+
+def sized(size: str, **more: Any) -> Any:
+    return {"resources": {"requests": {"storage": size}}, **more}
+
+
+def with_volume(*, expands: bool | None, size: str = "2Gi") -> Cluster:
+    """A version that is there, in a bound volume of a class that can or cannot expand it."""
+    cluster = ready_model(make_version("v1", storage=sized(size)))
+    bound = {"phase": "Bound", "capacity": {"storage": size}}
+    cluster.world.edit(CLAIM, lambda o: (o["spec"].update(storageClassName="fast"), o.update(status=bound)))
+    if expands is not None:
+        made = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "fast"}}
+        cluster.world.put(STORAGECLASS, made | {"allowVolumeExpansion": expands})
     cluster.settle()
-    assert cluster.claims() == ["mdl-m-v1"]
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("expands", "storage", "words"),
+    [
+        (False, sized("4Gi"), "StorageClass fast has no allowVolumeExpansion"),
+        (None, sized("4Gi"), "StorageClass fast has no allowVolumeExpansion"),
+        (True, sized("1Gi"), "A volume cannot shrink: this one has 2Gi"),
+        (True, sized("2Gi", accessModes=["ReadWriteMany"]), "accessModes cannot be changed"),
+        (True, sized("2Gi", storageClassName="slow"), "storageClassName cannot be changed: the volume has fast"),
+    ],
+)
+def test_what_a_volume_cannot_become_is_said_with_what_to_do(expands: bool | None, storage: Any, words: str) -> None:
+    cluster = with_volume(expands=expands)
+    cluster.edit_version(storage=storage)
+    cluster.settle()
     assert cluster.entry()["phase"] == "Ready"
     message = cluster.entry()["conditions"][0]["message"]
-    assert "storage has changed since the volume was made" in message
+    assert words in message
     assert "modelyard.dev/resync" in message
+    assert cluster.world.objects[CLAIM]["spec"]["resources"]["requests"]["storage"] == "2Gi"
+    assert cluster.claims() == ["mdl-m-v1"]
+
+
+def test_a_volume_grows_where_its_class_can() -> None:
+    cluster = with_volume(expands=True)
+    cluster.edit_version(storage=sized("4Gi"))
+    cluster.settle()
+    assert cluster.world.objects[CLAIM]["spec"]["resources"]["requests"]["storage"] == "4Gi"
+    assert "being expanded from 2Gi to 4Gi" in cluster.entry()["conditions"][0]["message"]
+    pending = {"type": "FileSystemResizePending", "status": "True"}
+    cluster.world.edit(CLAIM, lambda o: o["status"].update(conditions=[pending]))
+    cluster.settle()
+    assert "when the next pod mounts it" in cluster.entry()["conditions"][0]["message"]
+    cluster.world.edit(CLAIM, lambda o: o["status"].update(capacity={"storage": "4Gi"}, conditions=[]))
+    cluster.settle()
+    assert cluster.entry()["conditions"][0]["message"] == "All files are there."
+
+
+def test_a_full_volume_is_tried_again_once_it_has_grown() -> None:
+    cluster = with_volume(expands=True)
+    cluster.edit_version(repo="org/larger")
+    cluster.settle()
+    full = '{"result":"failed","reason":"DiskFull","message":"no room"}'
+    cluster.finish(failed=True, exit_code=64, message=full)
+    cluster.settle()
+    assert cluster.entry()["reason"] == "DiskFull"
+    second = next(Ref(PVC, NS, name) for name in cluster.claims() if name != "mdl-m-v1")
+    bound = {"phase": "Bound", "capacity": {"storage": "2Gi"}}
+    cluster.world.edit(second, lambda o: (o["spec"].update(storageClassName="fast"), o.update(status=bound)))
+    cluster.edit_version(storage=sized("4Gi"))
+    cluster.settle()
+    assert cluster.entry()["reason"] == "DiskFull"
+    cluster.world.edit(second, lambda o: o["status"].update(capacity={"storage": "4Gi"}))
+    cluster.settle()
+    assert cluster.entry()["phase"] == "Processing"
+    cluster.finish()
+    cluster.settle()
+    assert cluster.entry()["phase"] == "Ready"
 
 
 def test_a_volume_in_use_outlives_its_replacement() -> None:

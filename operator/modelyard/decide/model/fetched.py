@@ -16,8 +16,9 @@ from modelyard.decide.common import listed
 from modelyard.decide.model import entry as entries
 from modelyard.decide.model.entry import FAILED, PENDING, PROCESSING, READY, Outcome, Said, make, served
 from modelyard.decide.model.linked import linked_entry, path_of_foreign, reference_problem, shared_here, shared_path
-from modelyard.decide.model.saved import capacity, set_owner
+from modelyard.decide.model.saved import set_owner
 from modelyard.decide.model.sharing import selector
+from modelyard.decide.model.storage import Fit, fit
 from modelyard.decide.model.view import ModelView, holds, version_of, volume_name
 from modelyard.decide.ports import DataPlane
 from modelyard.plan import Action, Apply, Create, Kind, Obj
@@ -27,7 +28,6 @@ from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET,
 from modelyard.resources.model import ModelVersion
 from modelyard.resources.objects import annotation, generation_of, is_deleting, owner_reference
 from modelyard.resources.problems import describe
-from modelyard.resources.quantities import quantity_bytes
 from modelyard.resources.sources import Content
 from modelyard.resources.times import format_time
 from modelyard.resources.volumes import (
@@ -228,21 +228,13 @@ def _claim(version: ModelVersion) -> Claim:
     )
 
 
-def _unmet(claim: Claim, volume: Obj) -> str | None:
-    """What `storage` asks for and the volume, made before, does not have; in words."""
-    spec = volume.get("spec") or {}
-    size = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    differs = (
-        (claim.size is not None and size is not None and quantity_bytes(claim.size) != quantity_bytes(size))
-        or (claim.access_modes and set(claim.access_modes) != set(spec.get("accessModes") or ()))
-        or (claim.storage_class is not None and claim.storage_class != spec.get("storageClassName"))
-    )
-    if not differs:
-        return None
-    return (
-        "spec.versions[].storage has changed since the volume was made, and a volume is not changed by this version of "
-        f"Modelyard; give the annotation {ANNOTATION_RESYNC} a new value to have the files fetched into a new one."
-    )
+def _fit(view: ModelView, wish: Wish, content: Content, volume: Obj | None) -> Fit:
+    """How the volume becomes what `storage` asks for; nothing is made for what lies elsewhere."""
+    if volume is None or content.type in sources.LINKED:
+        return Fit()
+    claim = view.claim_of(volume["metadata"]["name"]) if kind_of(volume) == DATASET else volume
+    name = ((claim or {}).get("spec") or {}).get("storageClassName")
+    return fit(_claim(wish.version), claim, view.classes.get(str(name)))
 
 
 def _kept_as(old: Mapping[str, Any], mine: list[Obj]) -> Kind | None:
@@ -293,8 +285,6 @@ def _outcome(
     if step.stage is Stage.READY:
         if users:
             said = replace(said, message=f"{said.message} An older volume is kept while it is used: {listed(users)}.")
-        if active is not None and kind_of(active) == PVC and (unmet := _unmet(_claim(wish.version), active)):
-            said = replace(said, message=f"{said.message} {unmet}")
     else:
         if active is not None and serving != desired:
             said = replace(said, message=f"{said.message} The files from before are served until then.")
@@ -302,12 +292,15 @@ def _outcome(
         fields["progress"] = entries.progress(
             old.get("progress") if same_try else None, view.downloads.get(desired) if said.phase == PROCESSING else None
         )
+    fitting = _fit(view, wish, content, by_name.get(desired))
+    if fitting.words and said.phase in (READY, FAILED):
+        said = replace(said, message=f"{said.message} {fitting.words}")
     entry = make(name, said, old, now=now, generation=generation, **fields)
     lost = old.get("pvcName") is not None and old["pvcName"] not in by_name
     remade = any(isinstance(a, Create) and a.kind in (PVC, DATASET) for a in step.actions)
     if lost and remade:
         return Outcome(entry, hold=True)
-    return Outcome(entry, (*step.actions, *removals), step.requeue_after)
+    return Outcome(entry, (*step.actions, *fitting.actions, *removals), step.requeue_after)
 
 
 def _serving(
@@ -316,7 +309,6 @@ def _serving(
     """What is said about the volume that serves; `step` if it is the desired one, and complete."""
     name = active["metadata"]["name"]
     dataset = kind_of(active) == DATASET
-    claim = (view.claim_of(name) or {}) if dataset else active
     known = served(old) if old.get("pvcName") == name else {}
     is_data = content is not None and dict(content.options).get("repoType") == "DATASET"
     fields = {
@@ -325,7 +317,6 @@ def _serving(
         "path": _path(view, content) if content is not None else known.get("path") if known else DATA_PATH,
         "kind": known.get("kind") or ("Data" if is_data else "Full"),
         "activeDataset": name if dataset else None,
-        "observedStorage": capacity(claim),
         "observedVersionHash": annotation(active, ANNOTATION_CONTENT),
         "resync": annotation(active, ANNOTATION_RESYNC),
     }
@@ -339,7 +330,8 @@ def _serving(
         "digest": result.digest,
         "lastSyncTime": step.completed or known.get("lastSyncTime") or format_time(now),
     }
-    return fields | {key: value for key, value in found.items() if value is not None}
+    fields |= {key: value for key, value in found.items() if value is not None}
+    return fields | {"observedStorage": str(fields["bytes"]) if fields.get("bytes") is not None else None}
 
 
 def _path(view: ModelView, content: Content) -> str | None:

@@ -38,7 +38,7 @@ def saved_version(
         "origin": record.get("origin") or "Training",
         "pvcName": claim["metadata"]["name"],
         "lastSyncTime": next((record[k] for k in _TIMES if k in record), claim["metadata"].get("creationTimestamp")),
-        "observedStorage": capacity(claim),
+        "observedStorage": str(record["bytes"]) if record.get("bytes") is not None else None,
     }
     absent = version is not None and version.state == "ABSENT"
     if absent:
@@ -104,11 +104,3 @@ def record_of(claim: Obj) -> dict[str, Any]:
     except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def capacity(claim: Obj) -> str | None:
-    """The size of a volume: what it has, or else what was asked for."""
-    has = ((claim.get("status") or {}).get("capacity") or {}).get("storage")
-    asked = ((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}
-    found = has or asked.get("storage")
-    return None if found is None else str(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelyard.observed import DownloadFact
+from modelyard.observed import DownloadFact, ObjectFact
 from modelyard.plan import Obj, Ref
 from modelyard.resources import sources
 from modelyard.resources.meta import (
@@ -61,6 +61,7 @@ class ModelView:
     one of its name before, are made of, in other namespaces; `disks` are PersistentVolumes by name.
     `links` are those that we made for claims of the Model. `borrowed` are claims of what other namespaces share with
     this one, `foreign` their Datasets, `home_labels` the labels of this namespace, all for REFERENCE sources alone.
+    `classes` are StorageClasses by name, of claims that are to grow.
     """
 
     model: Obj
@@ -79,6 +80,7 @@ class ModelView:
     borrowed: tuple[Obj, ...] = ()
     foreign: Mapping[Ref, Obj] = field(default_factory=dict)
     home_labels: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, ObjectFact] = field(default_factory=dict)
 
     @property
     def namespace(self) -> str:
