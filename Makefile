@@ -114,8 +114,9 @@ test-cluster: $(DEV)/bin/python ## The operator against a real control plane
 	@$(PYTEST) tests/cluster
 
 .PHONY: test-faults
-test-faults: $(DEV)/bin/python ## The operator killed at every write, one side each (MODELYARD_FAULTS=all: both sides)
+test-faults: $(DEV)/bin/python ## The operator killed at every write, one side each (MODELYARD_FAULTS=all: both sides); a run killed 50 times
 	@$(PYTEST) tests/faults
+	@MODELYARD_KILLS=50 $(PYTEST) tests/training/test_core_kills.py
 
 .PHONY: test-e2e
 test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run

@@ -64,6 +64,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not _rows:
         return
     terminalreporter.section("faults")
-    for row in [("scenario", "faults", "writes", "cases", "kills", "divergences"), *_rows]:
+    for row in [("scenario", "faults", "writes", "cases", "kills", "divergences", "cost gap s"), *_rows]:
         scenario, *rest = row
         terminalreporter.write_line(f"{scenario:22} {rest[0]:24} " + " ".join(f"{cell:>11}" for cell in rest[1:]))

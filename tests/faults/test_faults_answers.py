@@ -18,7 +18,15 @@ def judge(faults: Faults, scenario: Scenario, what: str, plans: list[dict[str, A
     outcomes = faults.play(scenario, plans)
     wrong = {str(plan): o for plan, o in zip(plans, outcomes, strict=True) if o.problems or not o.hits}
     writes = len(faults.reference(scenario).writes)
-    faults.report(scenario.name, what, writes, len(plans), sum(o.kills for o in outcomes), len(wrong))
+    faults.report(
+        scenario.name,
+        what,
+        writes,
+        len(plans),
+        sum(o.kills for o in outcomes),
+        len(wrong),
+        max(o.gap for o in outcomes),
+    )
     words = [f"{plan}, {o.hits}:\n  " + "\n  ".join(o.problems) for plan, o in wrong.items()]
     assert not wrong, "\n".join(words)
 

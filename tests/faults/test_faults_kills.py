@@ -31,7 +31,7 @@ def test_killed_at_every_write(faults: Faults, scenario: Scenario) -> None:
     kills = sum(o.kills for o in outcomes)
     wrong = {str(plan.get("faults")): o for plan, o in zip(plans, outcomes, strict=True) if o.problems}
     what = "kill, both sides" if BOTH else "kill after, before first"
-    faults.report(scenario.name, what, writes, len(plans), kills, len(wrong))
+    faults.report(scenario.name, what, writes, len(plans), kills, len(wrong), max(o.gap for o in outcomes))
     words = [f"{plan}, {o.hits}:\n  " + "\n  ".join(o.problems) for plan, o in wrong.items()]
     assert not wrong, "\n".join(words)
     unasked = [str(p) for p, o in zip(plans, outcomes, strict=True) if o.ends != o.kills]

@@ -14,7 +14,7 @@ from support.cluster import Kube, new_namespace
 from support.faultoperator import ForkedOperator
 from support.faultproxy import Fault, FaultProxy, Lane, StaleLists, StreamFault, Write
 from support.faultscenarios import STOPPED_POD, Place, Scenario, Step
-from support.faultstate import Recorder, differences, end_state, violations
+from support.faultstate import Recorder, cost_gaps, differences, end_state, violations
 from support.kubelet import PretendKubelet
 
 Obj = dict[str, Any]
@@ -28,6 +28,12 @@ SETTINGS: Obj = {
 }
 STEP_SECONDS = 75
 END_SECONDS = 25
+SEEN_SECONDS = 2
+"""Where the pod is gone before it was seen to have ended, its Job's word counts, which comes a moment later."""
+
+COST_SECONDS = 20
+"""How long nobody may have seen that a pod ended: while the operator is away, its pod and its Job may both be gone."""
+
 GIVEN_QUIET_SECONDS = 0.8
 END_QUIET_SECONDS = 1.2
 REFERENCE_QUIET_SECONDS = 4.0
@@ -39,7 +45,10 @@ class StuckError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a case came to. `hits`: the faults that struck; `problems`: what must not be."""
+    """What a case came to. `hits`: the faults that struck; `problems`: what must not be.
+
+    `gap`: seconds by which the GPU time that a Training tells differs from what its pods held.
+    """
 
     state: Obj
     made: Counter[str]
@@ -47,6 +56,7 @@ class Outcome:
     hits: tuple[str, ...]
     kills: int
     ends: int
+    gap: int
     problems: tuple[str, ...]
 
 
@@ -124,11 +134,16 @@ class _Case:
             for write in sorted({*made, *self._like.made}):
                 if made[write] != self._like.made[write]:
                     problems.append(f"{write}: {made[write]} times, not {self._like.made[write]}")
-        problems += violations(self._stage.recorder.states(self._place.namespace))
+        states = self._stage.recorder.states(self._place.namespace)
+        problems += violations(states)
+        gaps = dict(cost_gaps(states))
+        gap = max((abs(seconds) for seconds in gaps.values()), default=0)
+        if gap > (COST_SECONDS if self._lane.kills else SEEN_SECONDS):
+            problems.append(f"GPU time told and held differ, in seconds: {gaps}")
         if problems:
             problems.append(f"the operator's last words:\n{self._operator.tail()}")
         lane = self._lane
-        return Outcome(state, made, tuple(lane.writes), tuple(lane.hits), lane.kills, self._ends, tuple(problems))
+        return Outcome(state, made, tuple(lane.writes), tuple(lane.hits), lane.kills, self._ends, gap, tuple(problems))
 
     def _step(self, step: Step) -> None:
         step.act(self._place)

@@ -14,7 +14,7 @@ from typing import Any
 from modelyard.plan import Kind
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, SECRET, TRAINING
 from support.build import make_claim, make_model, make_secret, make_source, make_training, make_version
-from support.cluster import Kube
+from support.cluster import Kube, path_of
 from support.kubelet import Ending
 from support.trainings import BAD, DONE, STOPPED
 
@@ -22,7 +22,13 @@ Obj = dict[str, Any]
 TABULAR: Obj = {
     "dataset": {"pvc": {"claimName": "rows"}, "path": "iris.csv"},
     "recipe": {"name": "tabular-classification"},
+    "compute": {"gpu": "H100:2"},
 }
+SAVE: Obj = {"model": "flowers", "version": "v1"}
+LEFT = json.dumps({**json.loads(DONE), "checkpoint": {"step": 40, "path": "checkpoints/step-00000040"}})
+"""The last words of a run that left a checkpoint too."""
+
+LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 class Place:
@@ -144,17 +150,62 @@ def _failed(place: Place) -> bool:
     return place.phase("Failed") and place.reason(TRAINING, "t", "Stalled") != ""  # its Job stays, for its log
 
 
-def _preempt(place: Place) -> None:
+def _disrupt(place: Place, reason: str) -> str:
+    """What the cluster writes on the one pod before it takes it away; its name."""
     (pod,) = place.kube.list(POD, place.namespace)
-    disrupted = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
-    disrupted["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    disrupted = {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": LONG_AGO}
     status = {"conditions": [*pod["status"]["conditions"], disrupted]}
     place.kube.merge(POD, place.namespace, pod["metadata"]["name"], {"status": status}, "status")
-    place.delete(POD, pod["metadata"]["name"])
+    return str(pod["metadata"]["name"])
+
+
+def _preempt(place: Place) -> None:
+    place.delete(POD, _disrupt(place, "PreemptionByScheduler"))
+
+
+def _drain(place: Place) -> None:
+    """As `kubectl drain`: the API server itself says on the pod what happens to it."""
+    (pod,) = place.kube.list(POD, place.namespace)
+    name = pod["metadata"]["name"]
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    place.kube.request("POST", path_of(POD, place.namespace, name) + "/eviction", body)
+
+
+def _lose_the_node(place: Place) -> None:
+    """As the garbage collector of pods does with those of a node that is gone: nothing of them is waited for."""
+    name = _disrupt(place, "DeletionByPodGC")
+    place.kube.merge(POD, place.namespace, name, {"status": {"phase": "Failed"}}, "status")
+    place.kube.request("DELETE", path_of(POD, place.namespace, name), {"gracePeriodSeconds": 0})
+
+
+def _age(place: Place) -> None:
+    """The run has ended long ago."""
+    place.kube.merge(TRAINING, place.namespace, "t", {"status": {"completionTime": LONG_AGO}}, "status")
+
+
+def _go_on(place: Place) -> None:
+    place.create(TRAINING, make_training("u", spec={**TABULAR, "checkpoint": {"from": {"training": "t"}}}))
+
+
+def _held(place: Place) -> bool:
+    finalizers = (place.kube.find(TRAINING, place.namespace, "t") or {"metadata": {}})["metadata"].get("finalizers")
+    return bool(finalizers) and place.status(TRAINING, "u").get("phase") == "Running"
+
+
+def _kept(place: Place) -> bool:
+    return place.entry("v1", "flowers").get("phase") == "Ready" and place.reason(TRAINING, "t", "Saved") == "Saved"
 
 
 _RUNNING = Step("submit", _put(), lambda p: p.phase("Running"))
 _ENDED = Ending(0, DONE)
+_DONE = Step("submit", _put(), lambda p: _clean(p, "Succeeded"))
+_SAVED = Step("submit", _put(save=SAVE), lambda p: _clean(p, "Succeeded") and _kept(p))
+
+
+def _first_only(pod: Obj) -> Ending | None:
+    """Training `t` ends at once, any other runs until it is stopped."""
+    return Ending(0, LEFT) if pod["metadata"]["labels"].get("modelyard.dev/training") == "t" else None
+
 
 SCENARIOS = (
     Scenario("model made", (_make_model(make_version("v1"), make_version("v2", "org/other")),)),
@@ -213,7 +264,7 @@ SCENARIOS = (
         (
             Step(
                 "submit",
-                _put(save={"model": "flowers", "version": "v1"}),
+                _put(save=SAVE),
                 lambda p: _clean(p, "Succeeded") and p.entry("v1", "flowers").get("phase") == "Ready",
             ),
         ),
@@ -237,6 +288,76 @@ SCENARIOS = (
         (Step("preempt", _preempt, lambda p: _clean(p, "Succeeded")),),
         given=(_RUNNING,),
         script=trained(None, _ENDED),
+    ),
+    Scenario(
+        "training drained",
+        (Step("drain", _drain, lambda p: _clean(p, "Succeeded")),),
+        given=(_RUNNING,),
+        script=trained(None, _ENDED),
+    ),
+    Scenario(
+        "node gone",
+        (Step("lose the node", _lose_the_node, lambda p: _clean(p, "Succeeded")),),
+        given=(_RUNNING,),
+        script=trained(None, _ENDED),
+    ),
+    Scenario(
+        "training retried",
+        (Step("submit", _put(), lambda p: _clean(p, "Succeeded")),),
+        script=trained(Ending(1), _ENDED),
+    ),
+    Scenario(
+        "training failed",
+        (Step("submit", _put(retry={"onError": 0}), _failed),),
+        script=trained(Ending(1)),
+    ),
+    Scenario(
+        "saved after the end",
+        (Step("save", lambda p: p.edit(TRAINING, "t", save=SAVE), _kept),),
+        given=(_DONE,),
+        script=trained(_ENDED),
+    ),
+    Scenario(
+        "output expired",
+        (
+            Step(
+                "expire",
+                lambda p: p.edit(TRAINING, "t", output={"unsavedTTLSeconds": 60}),
+                lambda p: p.names(PVC) == ["rows"] and p.reason(TRAINING, "t", "Saved") == "OutputExpired",
+            ),
+        ),
+        given=(_DONE, Step("age", _age, lambda p: True)),
+        script=trained(_ENDED),
+    ),
+    Scenario(
+        "saved one deleted",
+        (
+            Step(
+                "delete",
+                lambda p: p.delete(TRAINING, "t"),
+                lambda p: p.went(TRAINING, "t") and p.names(PVC) == ["rows", "trn-t-output"],
+            ),
+        ),
+        given=(_SAVED,),
+        script=trained(_ENDED),
+    ),
+    Scenario(
+        "gone on from",
+        (
+            Step("go on", _go_on, _held),
+            Step(
+                "delete the first",
+                lambda p: p.delete(TRAINING, "t"),
+                lambda p: p.reason(TRAINING, "t", "CleanedUp") == "InUse",
+            ),
+            Step(
+                "delete the second",
+                lambda p: p.delete(TRAINING, "u"),
+                lambda p: p.went(TRAINING, "t") and p.went(TRAINING, "u") and p.names(PVC) == ["rows"],
+            ),
+        ),
+        given=(_DONE,),
+        script=_first_only,
     ),
     Scenario(
         "bad input",

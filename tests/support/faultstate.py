@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from modelyard.plan import Kind
@@ -140,3 +141,38 @@ def violations(states: list[Seen]) -> Iterator[str]:
                 attempts.add(uid)
             if len(attempts) > 1:
                 yield f"{len(attempts)} attempts of Training {owners[0]['name']} lived at revision {revision}"
+
+
+def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
+    """Of each Training with GPUs: the seconds by which what it says it held differs from what its pods really held.
+
+    A pod holds its node from being bound until its container has ended or, where nobody saw that, until it was gone.
+    """
+    told: dict[str, tuple[int, int]] = {}
+    held: dict[str, dict[str, int]] = defaultdict(dict)
+    for _, _, obj in states:
+        meta, status = obj["metadata"], obj.get("status") or {}
+        if obj["kind"] == "Training" and "gpus" in (status.get("placement") or {}):
+            told[meta["name"]] = (
+                int(status["placement"]["gpus"]),
+                int((status.get("cost") or {}).get("gpuSeconds") or 0),
+            )
+        if obj["kind"] == "Pod" and (owner := (meta.get("labels") or {}).get("modelyard.dev/training")):
+            placed = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
+            if not obj["spec"].get("nodeName") or placed.get("status") != "True":
+                continue
+            ends = [
+                c["state"]["terminated"]["finishedAt"]
+                for c in status.get("containerStatuses") or ()
+                if "terminated" in c["state"]
+            ]
+            end = ends[0] if ends else meta.get("deletionTimestamp")
+            if end is not None:
+                held[owner][meta["uid"]] = _seconds(placed["lastTransitionTime"], end)
+    for name, (gpus, seconds) in sorted(told.items()):
+        yield name, seconds // gpus - sum(held[name].values())
+
+
+def _seconds(since: str, until: str) -> int:
+    first, last = (datetime.fromisoformat(text) for text in (since, until))
+    return int((last - first).total_seconds())

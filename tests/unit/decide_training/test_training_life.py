@@ -750,7 +750,31 @@ def test_events_tell_each_change_once(world: Yard) -> None:
     begin(world)
     end(world, running(world), 0, DONE)
     run(world)
-    assert [e.reason for e in world.events] == ["Running", "Succeeded"]
+    assert [e.reason for e in world.events] == ["Unschedulable", "Running", "Succeeded"]
+
+
+def test_a_persons_own_acts_and_what_it_costs_are_told_too(world: Yard) -> None:
+    begin(world, **GPU)
+    running(world)
+    edit_spec(world, suspend=True)
+    run(world)
+    release(world, job_ref())
+    run(world)
+    edit_spec(world, suspend=False, budget={"maxUSD": "0.10"})
+    run(world)
+    running(world, 2)
+    world.wait(200)
+    run(world)
+    run(world)
+    told = [(e.reason, e.type) for e in world.events]
+    assert told == [
+        ("Unschedulable", "Warning"),
+        ("Running", "Normal"),
+        ("Suspended", "Normal"),
+        ("Unschedulable", "Warning"),
+        ("Running", "Normal"),
+        ("BudgetExceeded", "Warning"),
+    ]
 
 
 def mounted(world: Yard) -> dict[str, tuple[str, str]]:

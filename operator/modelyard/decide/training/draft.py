@@ -29,6 +29,23 @@ _EVENTFUL: Final[dict[str, Literal["Normal", "Warning"]]] = {
     "Retrying": "Warning",
     "Failed": "Warning",
 }
+_TROUBLES: Final = frozenset(
+    {
+        "BudgetExceeded",
+        "ContainerConfigError",
+        "ContainerError",
+        "ImageNotFound",
+        "ImagePullDenied",
+        "ImagePullFailed",
+        "InvalidImageName",
+        "JobDeleted",
+        "NameTaken",
+        "RegistryUnreachable",
+        "StallTimeout",
+        "Unschedulable",
+    }
+)
+"""Reasons within a phase that a person may want to do something about."""
 
 
 class Draft:
@@ -102,7 +119,9 @@ class Draft:
         status, was = self.status, self.old.get("phase")
         if self.phase != was and self.phase in _EVENTFUL:
             events.append(Event(*about, self.phase, str(status.get("message", "")), _EVENTFUL[self.phase]))
-        elif self.phase == "Validating" and status.get("reason") != self.old.get("reason"):
+        stays = self.phase == "Running" or self.phase not in _EVENTFUL
+        trouble = self.phase == "Validating" or (stays and status.get("reason") in _TROUBLES)
+        if trouble and status.get("reason") != self.old.get("reason"):
             events.append(Event(*about, str(status["reason"]), str(status.get("message", "")), "Warning"))
         saved = find(status["conditions"], "Saved")
         before = find(self.old.get("conditions") or (), "Saved") or {}
