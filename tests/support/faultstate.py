@@ -144,15 +144,17 @@ def violations(states: list[Seen]) -> Iterator[str]:
 
 
 def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
-    """Of each Training with GPUs: the seconds by which what it says it held differs from what its pods really held.
+    """Of each Training with GPUs that is still there: the seconds by which what it says it held differs from what its pods really held.
 
     A pod holds its node from being bound until its container has ended or, where nobody saw that, until it was gone.
     """
     told: dict[str, tuple[int, int]] = {}
     held: dict[str, dict[str, int]] = defaultdict(dict)
-    for _, _, obj in states:
+    for _, event, obj in states:
         meta, status = obj["metadata"], obj.get("status") or {}
-        if obj["kind"] == "Training" and "gpus" in (status.get("placement") or {}):
+        if obj["kind"] == "Training" and event == "DELETED":
+            told.pop(meta["name"], None)
+        elif obj["kind"] == "Training" and "gpus" in (status.get("placement") or {}):
             told[meta["name"]] = (
                 int(status["placement"]["gpus"]),
                 int((status.get("cost") or {}).get("gpuSeconds") or 0),

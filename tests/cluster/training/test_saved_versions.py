@@ -92,7 +92,9 @@ def flux(kube: Kube, namespace: str, wanted: Obj) -> None:
 
 def replace(kube: Kube, namespace: str, wanted: Obj) -> None:
     """`kubectl replace`: all of it, but for the status."""
-    kube.request("PUT", path_of(MODEL, namespace, "kept"), wanted)
+    version = kube.get(MODEL, namespace, "kept")["metadata"]["resourceVersion"]
+    replaced = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": version}}
+    kube.request("PUT", path_of(MODEL, namespace, "kept"), replaced)
 
 
 WAYS: tuple[Callable[[Kube, str, Obj], None], ...] = (
