@@ -247,6 +247,8 @@ class Settings(BaseSettings):
     training: TrainingDefaults = TrainingDefaults()
     prices: Mapping[str, Decimal] = {}
     """USD per GPU hour, by GPU type."""
+    price_label: Annotated[str, Field(min_length=1, max_length=317)] | None = None
+    """Label of nodes whose value is the USD per GPU hour, for types without a price here."""
     workers: Annotated[int, Field(ge=1, le=256)] = 16
     resync_seconds: Seconds = 600
     metrics_port: Port = 8080

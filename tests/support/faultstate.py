@@ -144,7 +144,7 @@ def violations(states: list[Seen]) -> Iterator[str]:
 
 
 def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
-    """Of each Training with GPUs that is still there: the seconds by which what it says it held differs from what its pods really held.
+    """Of each Training that is there: the seconds by which the GPU time that it tells differs from what its pods held.
 
     A pod holds its node from being bound until its container has ended or, where nobody saw that, until it was gone.
     """

@@ -27,6 +27,7 @@ from modelyard.resources.meta import (
     LABEL_TRAINING,
     MODEL,
     MODELSOURCE,
+    NODE,
     POD,
     PVC,
     SERVICE,
@@ -99,6 +100,8 @@ class TrainingController:
             yield _service_ref(root)
         if status.get("reason") == "NameTaken":
             yield from _our_names(root)
+        if self._settings.price_label and (node := _unpriced_node(root)) is not None:
+            yield node
 
     def view(self, store: Store, facts: Facts, key: Key) -> Scene | None:
         """The Training with what it names, what was made for it, and who stands in its way."""
@@ -128,6 +131,7 @@ class TrainingController:
             origin=origin,
             origin_claim=_output_of(store, key, origin),
             successors=_successors(store, key),
+            node=_node(facts, training),
         )
         return Scene(view, KubernetesCompute(self._settings, facts.ca_pem), NativePlane(self._settings, facts.ca_pem))
 
@@ -277,6 +281,21 @@ def _successors(store: Store, key: Key) -> tuple[Obj, ...]:
         for used in (other.get("status") or {}).get("inputs") or ()
         if used["name"] == "checkpoint" and used.get("training") == key.name
     )
+
+
+def _unpriced_node(training: Obj) -> Ref | None:
+    """The node that may say what its GPUs cost, as long as nobody has said."""
+    status = training.get("status") or {}
+    placement, cost = status.get("placement") or {}, status.get("cost") or {}
+    if not (placement.get("gpus") and placement.get("nodes")) or cost.get("priceSource"):
+        return None
+    return Ref(NODE, "", placement["nodes"][0])
+
+
+def _node(facts: Facts, training: Obj) -> Obj | None:
+    ref = _unpriced_node(training)
+    fact = facts.object(ref) if ref is not None else None
+    return fact.obj if fact is not None else None
 
 
 def _origin(spec: dict[str, Any]) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from modelyard.plan import Create, Event, Key, PatchStatus, Ref
-from modelyard.resources.meta import JOB, MODEL, POD, PVC, TRAINING
+from modelyard.resources.meta import JOB, MODEL, NODE, POD, PVC, TRAINING
 from modelyard.resources.times import format_time
+from modelyard.settings import Settings
 from support.build import NS, make_claim, make_model, make_training, make_version
 from support.trainings import (
     BAD,
@@ -392,6 +393,7 @@ def test_cost_is_what_was_held_from_placed_to_released(world: Yard) -> None:
     assert status(world)["cost"] | {"asOf": ""} == {
         "gpuSeconds": 8 * 120,
         "estimatedUSD": "0.96",
+        "pricePerGPUHour": "3.60",
         "hourlyRate": "28.80",
         "priceSource": "settings.prices.H100",
         "asOf": "",
@@ -402,6 +404,29 @@ def test_cost_is_what_was_held_from_placed_to_released(world: Yard) -> None:
     end(world, running(world, 2), 0, DONE)
     run(world)
     assert status(world)["cost"]["gpuSeconds"] == 8 * 130
+
+
+def test_a_nodes_label_may_be_the_price(world: Yard) -> None:
+    settings = Settings.model_validate(
+        {"namespace": "x", "priceLabel": "acme.com/usd", "training": {"analysis": "WhenAsked"}}
+    )
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a", "labels": {"acme.com/usd": "1.25"}}}
+    world.put(NODE, node)
+    world.put(TRAINING, tabular(**GPU))
+    run(world, settings=settings)
+    pod = make_pod(world, job_ref())
+    schedule(world, pod)
+    start(world, pod)
+    run(world, settings=settings)
+    world.wait(360)
+    run(world, settings=settings)
+    assert status(world)["cost"]["estimatedUSD"] == "1.00"
+    assert status(world)["cost"]["priceSource"] == "label acme.com/usd of node node-a"
+    world.objects.pop(Ref(NODE, "", "node-a"))
+    world.wait(360)
+    end(world, pod, 0, DONE)
+    run(world, settings=settings)
+    assert (status(world)["phase"], status(world)["cost"]["estimatedUSD"]) == ("Succeeded", "2.00")
 
 
 def test_each_attempt_says_what_it_held(world: Yard) -> None:

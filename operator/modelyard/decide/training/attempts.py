@@ -14,7 +14,7 @@ from zlib import crc32
 from modelyard.decide.training import cost, phases
 from modelyard.decide.training.bounds import PARTLY, QUEUED, Bounds, Crossed, budget, timeouts
 from modelyard.decide.training.draft import Draft
-from modelyard.decide.training.ending import charge, charges, close, new_entry, record, stop
+from modelyard.decide.training.ending import charge, charges, close, new_entry, price, record, stop
 from modelyard.decide.training.making import begin, make
 from modelyard.decide.training.output import output
 from modelyard.decide.training.ports import Attempt, Outcome
@@ -283,7 +283,7 @@ def _conclude(ctx: Context, draft: Draft) -> None:
     last = draft.entry(draft.number) or {}
     draft.status["completionTime"] = last.get("endTime") or format_time(ctx.now)
     draft.status.pop("runningSince", None)
-    draft.status["cost"] = cost.settled(charges(draft), ctx.spec, cost.price(ctx.spec, ctx.settings.prices), ctx.now)
+    draft.status["cost"] = cost.settled(charges(draft), ctx.spec, price(ctx, draft), ctx.now)
 
 
 def _place(draft: Draft, attempt: Attempt) -> None:
@@ -297,4 +297,4 @@ def _place(draft: Draft, attempt: Attempt) -> None:
 
 
 def _budget(ctx: Context, draft: Draft) -> Bounds:
-    return budget(ctx.spec, charges(draft), cost.price(ctx.spec, ctx.settings.prices), ctx.now)
+    return budget(ctx.spec, charges(draft), price(ctx, draft), ctx.now)

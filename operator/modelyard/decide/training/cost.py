@@ -6,6 +6,7 @@ what lies between. So a restart counts nothing twice, and the sum is exact when 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -17,6 +18,7 @@ from modelyard.resources.training.spec import TrainingSpec
 
 LIVE_SECONDS: Final = 60
 """How often the cost of a running attempt is brought up to date."""
+_AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _CENT = Decimal("0.01")
 
 
@@ -48,6 +50,22 @@ def price(spec: TrainingSpec, prices: Mapping[str, Decimal]) -> Price | None:
         if wanted and name.upper() == wanted:
             return Price(Decimal(amount), f"settings.prices.{name}")
     return None
+
+
+def node_price(node: Mapping[str, Any] | None, label: str | None) -> Price | None:
+    """What the label of the node that the run is on says, if it is an amount."""
+    if node is None or label is None:
+        return None
+    said = str((node["metadata"].get("labels") or {}).get(label, ""))
+    if not _AMOUNT.fullmatch(said):
+        return None
+    return Price(Decimal(said), f"label {label} of node {node['metadata']['name']}")
+
+
+def known_price(cost: Mapping[str, Any]) -> Price | None:
+    """The price that the cost was last counted with: the node that said it may be gone."""
+    amount, source = cost.get("pricePerGPUHour"), cost.get("priceSource")
+    return Price(Decimal(amount), source) if amount and source else None
 
 
 def charged(
@@ -89,6 +107,7 @@ def _written(seconds: int, spec: TrainingSpec, known: Price | None, until: datet
     if known is not None:
         written |= {
             "estimatedUSD": _text(usd(seconds, known.per_gpu_hour)),
+            "pricePerGPUHour": str(known.per_gpu_hour),
             "hourlyRate": _text(known.per_gpu_hour * gpus(spec)),
             "priceSource": known.source,
         }

@@ -112,8 +112,16 @@ def _lines(said: object) -> list[str]:
 
 def charge(ctx: Context, draft: Draft, attempt: Attempt, until: datetime) -> dict[str, Any]:
     """The cost with all that the attempt held up to `until`."""
-    price = cost.price(ctx.spec, ctx.settings.prices)
-    return cost.charged(charges(draft), ctx.spec, price, _placed(draft, attempt), until)
+    return cost.charged(charges(draft), ctx.spec, price(ctx, draft), _placed(draft, attempt), until)
+
+
+def price(ctx: Context, draft: Draft) -> cost.Price | None:
+    """The price of a GPU and hour: of the spec, of the settings, of the node, or the one that was known last."""
+    return (
+        cost.price(ctx.spec, ctx.settings.prices)
+        or cost.node_price(ctx.view.node, ctx.settings.price_label)
+        or cost.known_price(charges(draft))
+    )
 
 
 def _placed(draft: Draft, attempt: Attempt) -> datetime | None:

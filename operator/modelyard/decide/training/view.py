@@ -26,7 +26,8 @@ class TrainingView:
     others that have our names. `service`: whatever has the name of what connects several nodes. `inputs`, by name:
     volumes of Models' versions. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
     that want to save under the same name. `origin` is the Training to go on from, with its output volume;
-    `successors` are those that go on from this one.
+    `successors` are those that go on from this one. `node` is
+    the first one of the attempt, as far as its labels are needed.
     """
 
     training: Obj
@@ -48,6 +49,7 @@ class TrainingView:
     origin: Obj | None = None
     origin_claim: Obj | None = None
     successors: tuple[Obj, ...] = ()
+    node: Obj | None = None
 
     def job(self, attempt: int) -> Obj | None:
         """The Job of that attempt, if there is one and it is ours."""

@@ -214,6 +214,9 @@ class Cost(Status):
     gpu_seconds: Count | None = Field(default=None, description="Seconds times GPUs.")
     estimated_usd: ShortText | None = Field(default=None, alias="estimatedUSD", description="US dollars, as text.")
     hourly_rate: ShortText | None = Field(default=None, description="US dollars an hour, for all GPUs.")
+    price_per_gpu_hour: ShortText | None = Field(
+        default=None, alias="pricePerGPUHour", description="US dollars for one GPU and hour, as text."
+    )
     price_source: ShortText | None = Field(default=None, description="Where the price comes from.")
     as_of: Time | None = Field(default=None, description="Until when this is counted.")
 
