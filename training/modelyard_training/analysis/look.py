@@ -16,7 +16,12 @@ from modelyard_training.core.errors import BadInput
 from modelyard_training.params import RECIPES, Columns, DatasetConfig, RunConfig, resolve
 
 Look = Callable[["Given"], Findings]
-_LOOKS: Mapping[str, str] = {"tabular": "tables"}
+_LOOKS: Mapping[str, str] = {
+    "tabular": "tables",
+    "text": "words",
+    "causalLM": "chats",
+    "textToImageLoRA": "images",
+}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def look(given: Given) -> Findings:
     profile = {**profile_of(read, given), **about_parts(parts, target)}
     profile["features"] = _features(parts.train, {target, *ignored}, categorical, given.params["maxCategories"])
     warnings = [*_odd_columns(profile, target, ignored), *_telling(parts, profile, target, ignored)]
-    warnings += about_both(profile)
+    held = parts.held.frame.drop(ROW)
+    profile["rowsInBothParts"] = shared(parts.train.frame.drop(ROW), held)
+    warnings += about_both(profile, named=read.validation is not None)
     shown = parts.train.frame.drop(ROW).head(_SAMPLES)
     samples = [{"row": _as_text(row), "target": str(row[target])[:200]} for row in shown.iter_rows(named=True)]
     found = Findings(profile, warnings=warnings, samples=samples)
@@ -52,9 +54,9 @@ def profile_only(given: Given) -> Findings:
 
 
 def profile_of(read: Tables, given: Given) -> dict[str, Any]:
-    """Rows, bytes and columns of a table, its duplicates, and the rows that are in both parts."""
+    """Rows, bytes and columns of a table, and its duplicates."""
     frame = read.train.frame.drop(ROW)
-    profile: dict[str, Any] = {
+    return {
         "kind": "table",
         **sizes(given.root(), given.data.path),
         "rows": frame.height + (read.validation.frame.height if read.validation is not None else 0),
@@ -62,9 +64,6 @@ def profile_of(read: Tables, given: Given) -> dict[str, Any]:
         "columns": [column(frame[name]) for name in frame.columns],
         "duplicateRows": _duplicates(frame),
     }
-    if read.validation is not None:
-        profile["rowsInBothParts"] = shared(frame, read.validation.frame.drop(ROW))
-    return profile
 
 
 def sizes(root: Path, inner: str | None) -> dict[str, int]:
@@ -116,19 +115,23 @@ def about_parts(parts: split.Parts, target: str) -> dict[str, Any]:
     return {"split": divided, "target": about}
 
 
-def about_both(profile: dict[str, Any]) -> list[str]:
-    """Warnings on doubled rows, on rows in both parts and on rare classes, of any kind of data."""
+def about_both(profile: dict[str, Any], *, named: bool) -> list[str]:
+    """Warnings on doubled rows, on rows in both parts and on rare classes, of any kind of data.
+
+    `named`: the user chose the validation split; else some copies in it are chance.
+    """
     said = []
+    chance = 0 if named else (profile.get("split") or {}).get("validation", 0) // 50
     rows, doubled = profile["rows"], profile.get("duplicateRows") or 0
     if doubled > max(3, rows // 100):
         said.append(
             f"{doubled} of {rows} rows are copies of others: a copy of a training row that is held out makes the "
             "metrics better than they are."
         )
-    if (both := profile.get("rowsInBothParts") or 0) > 0:
+    if (both := profile.get("rowsInBothParts") or 0) > chance:
         said.append(
             f"{both} rows of the validation split are in the training split too: the metrics will be better than they "
-            "are. Remove them from one of the two."
+            f"are. {'Remove them from one of the two.' if named else 'Remove the copies.'}"
         )
     classes = (profile.get("target") or {}).get("classes") or {}
     if classes and min(classes.values()) < 10:

@@ -193,14 +193,22 @@ def _judged(ctx: Context, draft: Draft, found: dict[str, Any]) -> bool:
         found.pop("estimate", None)
     else:
         found["estimate"] = would.status()
-        if (wrong := misfit(ctx, would, found)) is not None:
-            phases.unfit(draft, *wrong)
+        # Estimates err: a person may know better, and says so by approving the findings.
+        wrong = misfit(ctx, would, found) if _approval(ctx) != found["digest"] else None
+        if wrong is not None:
+            reason, message = wrong
+            anyway = f"To try all the same, set the annotation {ANNOTATION_APPROVE} to {found['digest']}."
+            phases.unfit(draft, reason, f"{message} {anyway}")
             return False
     return _approved(ctx, draft, found, worries(ctx, would) if would is not None else ())
 
 
+def _approval(ctx: Context) -> str | None:
+    return annotation(ctx.view.training, ANNOTATION_APPROVE)
+
+
 def _approved(ctx: Context, draft: Draft, found: dict[str, Any], worried: tuple[str, ...]) -> bool:
-    given = annotation(ctx.view.training, ANNOTATION_APPROVE)
+    given = _approval(ctx)
     if ctx.spec.pause_after is None or given == found["digest"]:
         return True
     words = [str(found.get("message") or "The data set has been analysed."), *worried]

@@ -78,7 +78,7 @@ def read(run: Run, divisor: int, resolution: int) -> Pictures:
     found: list[Picture] = []
     broken: list[str] = []
     buckets: dict[int, list[tuple[int, int]]] = {}
-    for source, name, caption in _sources(run.dataset(), run.config.dataset or DatasetConfig()):
+    for source, name, caption in sources(run.dataset(), run.config.dataset or DatasetConfig()):
         run.stop.check()
         try:
             image = _open(source)
@@ -126,7 +126,7 @@ def _open(source: Path | bytes) -> Any:
             raise ValueError from error
 
 
-def _sources(root: Path, config: DatasetConfig) -> Iterator[tuple[Path | bytes, str, str]]:
+def sources(root: Path, config: DatasetConfig) -> Iterator[tuple[Path | bytes, str, str]]:
     """Each picture, its name for people and its caption (empty without one), in a fixed order."""
     if config.path and (".." in Path(config.path).parts or Path(config.path).is_absolute()):
         raise BadInput(f"The path '{config.path}' leaves the data set: name a file or folder below its root.")
