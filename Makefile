@@ -140,3 +140,7 @@ bench-operator: $(DEV)/bin/python ## 1,000 to 10,000 Models, beside modelfs (MOD
 .PHONY: bench-collector
 bench-collector: $(DEV)/bin/python ## 1,000 trainings that report every 5 s, on SQLite and PostgreSQL; figures in build/bench/trainings-collector.json
 	@$(PYTHON) tests/bench/collector.py
+
+.PHONY: bench-load
+bench-load: $(DEV)/bin/python ## The loader beside hf download, rclone and aria2c; figures in build/bench/load.json
+	@$(PYTHON) tests/bench/load.py

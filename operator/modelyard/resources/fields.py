@@ -33,6 +33,9 @@ SecretKey = Annotated[str, StringConstraints(min_length=1, max_length=253, patte
 Repo = Annotated[str, StringConstraints(max_length=1024)]
 Revision = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 FilePattern = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+FolderPath = Annotated[
+    str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")
+]
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=63)]
 Description = Annotated[str, StringConstraints(max_length=4096)]

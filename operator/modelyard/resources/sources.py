@@ -133,8 +133,11 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             "region": ConfigKey("region of the bucket, needed for AWS", _word, option=True),
             "endpoint": ConfigKey("URL of the service. Unset: AWS", _url("http", "https"), option=True),
             "syncMode": _SYNC_MODE,
+            "include": _INCLUDE,
+            "exclude": _EXCLUDE,
         },
         secrets=(("access-key", "secret-key"),),
+        filters=True,
     ),
     "HTTP": SourceType(
         "a path below `config.url`, or a whole URL",

@@ -32,7 +32,6 @@ MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (
 MODEL_GAPS: Final[tuple[Gap, ...]] = ()
 
 TRAINING_GAPS: Final[tuple[Gap, ...]] = (
-    Gap("dataset.source.subset"),
     Gap(
         "recipe.name",
         only=(

@@ -68,6 +68,19 @@ def test_other_content_is_another_volume(world: Yard) -> None:
     assert len(volumes(world)) == 2
 
 
+def test_a_part_of_a_data_set_is_its_folder(world: Yard) -> None:
+    source = {"sourceRef": "hub", "repo": "org/rows", "subset": "en/news"}
+    put(world, dataset={"source": source})
+    put(world, "u", dataset={"source": {**source, "include": ["*.csv", "train/"]}})
+    chosen = {
+        argument
+        for job in jobs_of(world)
+        for argument in world.objects[job]["spec"]["template"]["spec"]["containers"][0]["args"]
+        if "include" in argument
+    }
+    assert chosen == {"--options=include=en/news/", "--options=include=en/news/*.csv,en/news/train/"}
+
+
 def test_the_volume_goes_with_its_last_user(world: Yard) -> None:
     put(world)
     put(world, "u")

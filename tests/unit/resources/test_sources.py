@@ -113,6 +113,7 @@ def test_contents() -> None:
     assert content("HTTP", {}, "https://files/c.bin").uri == "https://files/c.bin"
     assert content("PVC", {"pvcName": "claim"}, "/a//b/").uri == "pvc://claim/a/b"
     assert content("S3", {"region": "r"}, "bucket/dir").uri == "s3://bucket/dir"
+    assert dict(content("S3", {"region": "r"}, "b", include=["*.json"]).options)["include"] == "*.json"
     assert content("NFS", {"server": "nas", "path": "/export"}, "m").uri == "nfs://nas/export/m"
     assert content("GIT", {}, "https://git/x", revision="main").options == (("branch", "main"),)
     assert content("GIT", {}, "https://git/x", revision="a" * 40).options == (("commit", "a" * 40),)

@@ -125,7 +125,7 @@ def _content(wanted: DatasetSource, source: Obj) -> sources.Content:
         spec.config,
         wanted.repo,
         revision=wanted.revision,
-        include=wanted.include,
+        include=wanted.wanted,
         exclude=wanted.exclude,
         repo_type="DATASET",
     )

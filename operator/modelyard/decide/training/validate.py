@@ -208,7 +208,7 @@ def _source(ctx: Context) -> Refusal | None:
         spec.config,
         wanted.repo,
         revision=wanted.revision,
-        include=wanted.include,
+        include=wanted.wanted,
         exclude=wanted.exclude,
         at="spec.dataset.source",
     )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from modelyard.resources.base import Rule, Ruled, Spec, exactly_one
 from modelyard.resources.common import Storage
-from modelyard.resources.fields import FilePattern, ModelName, ObjectName, Repo, Revision, ShortText, VersionName
+from modelyard.resources.fields import FilePattern, FolderPath, ModelName, ObjectName, Repo, Revision, VersionName
 from modelyard.resources.markers import ListType
 from modelyard_training.params import DatasetConfig
 
@@ -52,7 +52,11 @@ class DatasetSource(Spec):
     revision: Revision | None = Field(
         default=None, description="Branch, tag or commit. Unset: what the source offers as the newest."
     )
-    subset: ShortText | None = Field(default=None, description="Configuration of the data set. Unset: all of it.")
+    subset: FolderPath | None = Field(
+        default=None,
+        description="Folder of the repository that holds the wanted part, as the configurations of a data set do:"
+        " `include` is meant below it. Unset: all of it.",
+    )
     include: Annotated[tuple[FilePattern, ...], Field(max_length=32), ListType("atomic")] = Field(
         default=(), description="Only files that match one of these patterns. Unset: the source's `include`, else all."
     )
@@ -60,6 +64,13 @@ class DatasetSource(Spec):
         default=(), description="No files that match one of these patterns. Unset: the source's `exclude`, else none."
     )
     storage: Storage | None = Field(default=None, description="The volume that the files are kept in.")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The patterns of the wanted files, whose paths begin at the repository's root."""
+        if self.subset is None:
+            return self.include
+        return tuple(f"{self.subset}/{pattern}" for pattern in self.include) or (f"{self.subset}/",)
 
 
 class Dataset(Ruled, DatasetConfig):
