@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 from modelyard.loader.failure import bad_input
+from modelyard.loader.progress import Progress
 from modelyard.loader.request import STATE_FOLDER
 
 MAX_FILES = 100_000
@@ -62,8 +64,8 @@ class Body(Protocol):
         ...
 
 
-class Source(Protocol):
-    """One type of source. Only this part knows its protocol; staging, resuming and verifying are common to all."""
+class Origin(Protocol):
+    """One type of source, as far as all have it in common."""
 
     def pinned(self) -> str | None:
         """The resolved revision when the request itself names it, so that no question to the server is needed."""
@@ -77,11 +79,28 @@ class Source(Protocol):
         """
         ...
 
+
+class Source(Origin, Protocol):
+    """A type whose files are fetched. Only this part knows its protocol; staging, resuming, verifying are common."""
+
     def open(self, file: RemoteFile, offset: int, length: int | None) -> AbstractContextManager[Body]:
         """Starts to fetch a file from an offset; at most `length` bytes when that is given.
 
         Raises:
             LoadError: as `snapshot`.
+        """
+        ...
+
+
+@runtime_checkable
+class Builder(Origin, Protocol):
+    """A type whose content is made rather than fetched file by file: its snapshot lists none."""
+
+    def build(self, tree: Path, progress: Progress) -> None:
+        """Makes the content in an empty folder, links and programs included.
+
+        Raises:
+            LoadError: the reason why not; what can be used again is kept for the next run.
         """
         ...
 

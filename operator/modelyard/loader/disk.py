@@ -92,12 +92,16 @@ def exchange(one: Path, other: Path) -> bool:
 
 @dataclass
 class Access:
-    """Mode and owner of what a download leaves. `foreign` turns true when an owner could not be set."""
+    """Mode and owner of what a download leaves. `foreign` turns true when an owner could not be set.
+
+    With `programs` a file that its owner may run may be run by whoever `mode` lets in.
+    """
 
     mode: int
     uid: int
     gid: int
     foreign: bool = False
+    programs: bool = False
 
     def apply(self, target: int | Path) -> None:
         """Sets mode, and owner where this process may, on a file or folder; changes nothing that is right already."""
@@ -109,6 +113,8 @@ class Access:
             mode = self._folder_mode() | (stat.S_IMODE(now.st_mode) & stat.S_ISGID)  # fsGroup sets it on the volume
         else:
             mode = self.mode & _READ_WRITE_BITS
+            if self.programs and now.st_mode & stat.S_IXUSR:
+                mode |= (self.mode & 0o444) >> 2
         if stat.S_IMODE(os.stat(target).st_mode) != mode:
             os.chmod(target, mode)
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from modelyard.loader.console import files as told
 from modelyard.loader.console import say, size
+from modelyard.loader.content import Builder
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.disk import Access
 from modelyard.loader.fetch import Fetcher
-from modelyard.loader.manifest import Manifest, digest
+from modelyard.loader.manifest import Entry, Manifest, digest, entries
 from modelyard.loader.progress import Progress
 from modelyard.loader.publish import Publisher
 from modelyard.loader.request import Request
@@ -39,7 +40,7 @@ def load(request: Request, progress: Progress) -> Outcome:
         say(f"Type {request.type} is mounted where it is: nothing to copy.")
         return Outcome("", 0, 0, digest([]))
     source = make(request, Credentials(request.secrets))
-    access = Access(request.mode, request.uid, request.gid)
+    access = Access(request.mode, request.uid, request.gid, programs=isinstance(source, Builder))
     with locked(request.root, request.patience) as state:
         publisher = Publisher(request.root, state, access)
         there = publisher.current()
@@ -51,9 +52,13 @@ def load(request: Request, progress: Progress) -> Outcome:
         snapshot = Patience(request.patience).keep(lambda: source.snapshot(held))
         if there is not None and snapshot.revision == there.revision:
             return _already(there, state, progress)
-        say(f"{snapshot.origin} is at revision {snapshot.revision}: {told(len(snapshot.files))}.")
+        counted = f": {told(len(snapshot.files))}" if snapshot.files else ""
+        say(f"{snapshot.origin} is at revision {snapshot.revision}{counted}.")
         staging = Staging(state, request.key)
-        files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
+        if isinstance(source, Builder):
+            files = _built(source, staging, progress, request.patience)
+        else:
+            files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
         manifest = Manifest(
             key=request.key,
             type=request.type,
@@ -69,6 +74,15 @@ def load(request: Request, progress: Progress) -> Outcome:
             say(f"The owner {request.uid}:{request.gid} could not be set everywhere: this user may not change owners.")
         say(f"Done: {told(len(files))}, {size(manifest.bytes)}, verified.")
         return _outcome(manifest)
+
+
+def _built(source: Builder, staging: Staging, progress: Progress, patience: float) -> list[Entry]:
+    def once() -> None:
+        staging.clear()
+        source.build(staging.tree, progress)
+
+    Patience(patience).keep(once)
+    return entries(staging.tree)
 
 
 def _already(manifest: Manifest, state: Path, progress: Progress) -> Outcome:

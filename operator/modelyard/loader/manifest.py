@@ -31,6 +31,22 @@ def digest(files: Iterable[Entry]) -> str:
     return f"sha256:{state.hexdigest()}"
 
 
+def entries(tree: Path) -> list[Entry]:
+    """What a folder holds, read again; a link counts as the text that it is."""
+    found = []
+    for folder, folders, names in os.walk(tree):
+        for name in (*folders, *names):
+            path = Path(folder, name)
+            told = str(path.relative_to(tree))
+            if path.is_symlink():
+                text = os.fsencode(os.readlink(path))
+                found.append(Entry(told, len(text), hashlib.sha256(text).hexdigest()))
+            elif name in names:
+                with open(path, "rb") as file:
+                    found.append(Entry(told, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()))
+    return sorted(found)
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What is in the volume under `target`.

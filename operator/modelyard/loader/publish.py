@@ -83,7 +83,8 @@ class Publisher:
         for folder, _, names in os.walk(tree):
             self._access.apply(Path(folder))
             for name in names:
-                self._access.apply(Path(folder, name))
+                if not (path := Path(folder, name)).is_symlink():
+                    self._access.apply(path)
 
     def _refuse_foreign(self, target: Path, name: str, ours: bool) -> None:
         resolved = Path(os.path.realpath(target.parent))

@@ -104,6 +104,12 @@ class Staging:
             os.replace(journal.name, self._journal)
         return whole
 
+    def clear(self) -> None:
+        """An empty tree."""
+        with writing(self.folder.parent, None):
+            shutil.rmtree(self.tree, ignore_errors=True)
+            self.tree.mkdir(parents=True)
+
     def _whole(self, files: dict[str, RemoteFile]) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
         try:

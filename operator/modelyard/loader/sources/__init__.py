@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.loader.content import Source
+from modelyard.loader.content import Builder, Source
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.failure import bad_input
 from modelyard.loader.request import Request
@@ -11,7 +11,7 @@ NOTHING_TO_COPY = frozenset({"PVC", "NFS", "REFERENCE"})
 """Types whose content is mounted where it is."""
 
 
-def make(request: Request, credentials: Credentials) -> Source:
+def make(request: Request, credentials: Credentials) -> Source | Builder:
     """The source that a request names.
 
     Raises:
@@ -41,5 +41,9 @@ def make(request: Request, credentials: Credentials) -> Source:
         from modelyard.loader.sources.kaggle import Kaggle
 
         return Kaggle(request, credentials)
-    types = ", ".join(sorted({"GIT", "KAGGLE", "MODEL_SCOPE", "HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
+    if request.type == "CONDA":
+        from modelyard.loader.sources.conda import Conda
+
+        return Conda(request)
+    types = ", ".join(sorted({"CONDA", "GIT", "KAGGLE", "MODEL_SCOPE", "HUGGING_FACE", "HTTP", "S3", *NOTHING_TO_COPY}))
     raise bad_input(f"Type {request.type[:40]!r} can't be loaded. Known types: {types}.")
