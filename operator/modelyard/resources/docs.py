@@ -127,6 +127,8 @@ def _limits(definition: Definition, gaps: Iterable[Gap]) -> list[str]:
     if definition.rules:
         lines += ["### Rules over the whole object", "", "Refused by the API server, with these words:", ""]
         lines += [*(f"- {rule.message}" for rule in definition.rules), ""]
+    if not (gaps := tuple(gaps)):
+        return lines
     lines += ["### Not supported yet", "", "Accepted by the API server and refused by this version with a reason:", ""]
     for gap in gaps:
         only = f", but for {', '.join(f'`{_plain(value)}`' for value in gap.only)}" if gap.only else ""

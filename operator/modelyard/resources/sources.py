@@ -180,13 +180,18 @@ SOURCES: Final[Mapping[str, SourceType]] = {
         },
     ),
     "CONDA": SourceType(
-        "name of the environment",
+        "name of the environment, which lies in a folder of that name",
         {
             "pythonVersion": ConfigKey("version of Python", _word, option=True),
             "pipIndexUrl": ConfigKey("URL of the package index", _url("http", "https"), option=True),
             "pipExtraIndexUrl": ConfigKey("URL of a further package index", _url("http", "https"), option=True),
             "condaEnvironmentYml": ConfigKey("text of the environment file", _any, option=True),
             "pipRequirementsTxt": ConfigKey("text of the requirements file", _any, option=True),
+            "condaPrefixDir": ConfigKey(
+                "where readers will mount the version: the environment is made for this path. Unset: /opt/conda/envs",
+                _matches(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", "must be an absolute path"),
+                option=True,
+            ),
         },
     ),
     "REFERENCE": SourceType("`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset"),
@@ -244,6 +249,9 @@ def check_config(type: str, config: Mapping[str, str]) -> list[Problem]:
             problems.append(Problem(f"spec.config.{key}", f"is required for type {type}: {entry.meaning}"))
     if type == "S3" and config.get("provider", "AWS") == "AWS" and "region" not in config:
         problems.append(Problem("spec.config.region", "is required for provider AWS: region of the bucket"))
+    asked = ("pythonVersion", "condaEnvironmentYml", "pipRequirementsTxt")
+    if type == "CONDA" and not any(config.get(key) for key in asked):
+        problems.append(Problem("spec.config", f"must hold one of {_listed(asked)}, or the environment is empty"))
     return problems
 
 
@@ -337,6 +345,8 @@ def content(
     if entry.filters:
         chosen = {"include": ",".join(include), "exclude": ",".join(exclude)}
         options |= {k: v or config.get(k, "") for k, v in chosen.items() if v or config.get(k)}
+    if type == "CONDA":
+        options["name"] = repo  # the stock loader of the Dataset controller does not read the URI
     if revision is not None:
         options[_revision_option(type, revision)] = revision
     if repo_type is not None and "repoType" in entry.config:
@@ -364,7 +374,9 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
             return None if "url" in config else "is a path, but the source has no config.url"
         case "GIT":
             return _git_url(repo)
-        case "S3" | "CONDA":
+        case "CONDA":
+            return None if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", repo) else "is not one word"
+        case "S3":
             return None if repo.strip("/") else "is empty"
         case _:
             return None

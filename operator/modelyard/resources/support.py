@@ -25,9 +25,7 @@ class Gap:
     only: tuple[str | int | bool, ...] = ()
 
 
-MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = (
-    Gap("type", only=("HUGGING_FACE", "MODEL_SCOPE", "S3", "HTTP", "GIT", "KAGGLE", "PVC", "NFS", "REFERENCE")),
-)
+MODELSOURCE_GAPS: Final[tuple[Gap, ...]] = ()
 
 MODEL_GAPS: Final[tuple[Gap, ...]] = ()
 

@@ -208,7 +208,7 @@ def test_retained_volumes_outlive_the_model(world: World) -> None:
             "allowed: `endpoint`, `exclude`, `include`, `repoType`.",
         ),
         ({"type": "PVC"}, "InvalidConfig", "spec.config.pvcName: is required for type PVC"),
-        ({"type": "CONDA"}, "NotSupported", '"CONDA" is not supported yet by this version of Modelyard'),
+        ({"type": "CONDA"}, "InvalidConfig", "spec.config: must hold one of `pythonVersion`"),
         ({"type": "PVC", "config": {"pvcName": "none"}}, "ClaimNotFound", "There is no PersistentVolumeClaim 'none'"),
     ],
 )

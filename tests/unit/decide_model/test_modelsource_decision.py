@@ -40,10 +40,10 @@ WRONG = {
         "InvalidConfig",
         "spec.secretRef: a source of type PVC uses no credentials: remove it",
     ),
-    "not yet": (
-        make_source(type="CONDA"),
-        "NotSupported",
-        'spec.type: "CONDA" is not supported yet by this version of Modelyard; ',
+    "nothing to install": (
+        make_source(type="CONDA", config={"pipIndexUrl": "https://index.example/simple"}),
+        "InvalidConfig",
+        "spec.config: must hold one of `pythonVersion`, `condaEnvironmentYml`, `pipRequirementsTxt`",
     ),
     "no Secret": (
         make_source(secret="token"),

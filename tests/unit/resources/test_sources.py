@@ -121,6 +121,7 @@ def test_contents() -> None:
     assert content("KAGGLE", {}, "a/b/py_torch/c", revision="3") == Content(
         "KAGGLE", "kaggle://a/b/py_torch/c", (("revision", "3"),)
     )
+    assert dict(content("CONDA", {"pythonVersion": "3.12"}, "env").options) == {"name": "env", "pythonVersion": "3.12"}
     assert pvc_path("") == pvc_path("/") == pvc_path(".") == ""
 
 
