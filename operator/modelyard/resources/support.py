@@ -37,6 +37,8 @@ TRAINING_GAPS: Final[tuple[Gap, ...]] = (
             "tabular-regression",
             "text-classification",
             "text-regression",
+            "image-classification",
+            "image-regression",
             "causal-lm",
             "text-to-image-lora",
             "custom",

@@ -79,7 +79,9 @@ class Tables:
 def read(root: Path, config: DatasetConfig | None, *, as_text: bool = False) -> Tables:
     """Reads what `config` names below `root`. `as_text`: CSV values stay strings. Raises `BadInput`."""
     config = config or DatasetConfig()
-    base = _below(root, config.path) if config.path else root
+    if config.format is not None and config.format not in _READERS:
+        raise BadInput(f"dataset.format {config.format} is for image recipes: name CSV, JSONL or Parquet.")
+    base = below(root, config.path) if config.path else root
     split = config.split
     if split is not None and (split.train or split.validation):
         folder = base if base.is_dir() else base.parent
@@ -128,7 +130,8 @@ def target_column(table: Table, first: str | None, second: str | None, usual: st
     return table.require(other if usual not in table.frame.columns and other in table.frame.columns else usual, usual)
 
 
-def _below(root: Path, path: str) -> Path:
+def below(root: Path, path: str) -> Path:
+    """`root / path`. Raises `BadInput` for a path that leaves the root."""
     pure = PurePosixPath(path)
     if pure.is_absolute() or ".." in pure.parts:
         raise BadInput(f"The path '{path}' leaves the data set: name a file or folder below its root.")

@@ -30,7 +30,13 @@ from modelyard_training.params import RECIPES, CheckpointPolicy, RunConfig, reso
 
 log = logging.getLogger(__name__)
 
-_MODULES = {"causalLM": "causal_lm", "tabular": "tabular", "text": "text", "textToImageLoRA": "text_to_image"}
+_MODULES = {
+    "causalLM": "causal_lm",
+    "image": "image",
+    "tabular": "tabular",
+    "text": "text",
+    "textToImageLoRA": "text_to_image",
+}
 _LAST_WORDS = 10.0
 METRICS = "metrics.jsonl"
 

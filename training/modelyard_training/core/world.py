@@ -70,6 +70,12 @@ class World:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
+    def align(self, model: nn.Module) -> None:
+        """Gives all processes the first one's buffers, such as the running means of a batch norm."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
     def barrier(self) -> None:
         """Waits until every process is here."""
         if self.size > 1:

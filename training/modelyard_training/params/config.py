@@ -78,9 +78,13 @@ class DatasetConfig(Params):
     path: RelativePath | None = Field(
         default=None, description="File, folder or pattern below the mount. Unset: all files of the format."
     )
-    format: Literal["CSV", "JSONL", "Parquet"] | None = Field(
+    format: Literal["CSV", "JSONL", "Parquet", "Images", "Tar"] | None = Field(
         default=None,
-        description="Format of the files. Unset: by their endings (.csv, .tsv, .jsonl, .ndjson, .parquet).",
+        description=(
+            "Format of the files. Unset: by their endings (.csv, .tsv, .jsonl, .ndjson, .parquet). Image recipes: "
+            "also `Images`, a folder for each class, and `Tar`, shards with `name.jpg` beside `name.cls` or "
+            "`name.json`."
+        ),
     )
     columns: Columns | None = Field(default=None, description="Which column is what.")
     split: Split | None = Field(default=None, description="Which rows train and which are held out.")

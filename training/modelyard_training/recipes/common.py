@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelyard_training.core.data import ROW, Table
 from modelyard_training.core.errors import BadInput
@@ -44,3 +45,25 @@ def places(table: Table, indices: Indices) -> str:
     rows = table.frame[ROW]
     named = [table.place(int(rows[int(i)])) for i in indices[:3]]
     return ", ".join(named) + (", …" if len(indices) > 3 else "")
+
+
+def rescale_head(last: nn.Linear, scale: float, center: float) -> None:
+    """Makes the last layer give the target's own unit, so that the stock library needs no note about scaling."""
+    with torch.no_grad():
+        last.weight.mul_(scale)
+        if last.bias is None:
+            last.bias = nn.Parameter(torch.zeros(last.out_features, device=last.weight.device))
+        last.bias.mul_(scale).add_(center)
+
+
+def loaded(load: Callable[[], Any], what: str) -> Any:
+    """What `load` makes of a base model's files. Raises `BadInput` when they are damaged or of an unknown family."""
+    from safetensors import SafetensorError
+
+    try:
+        return load()
+    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
+        raise BadInput(
+            f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
+            "version of transformers does not know."
+        ) from None

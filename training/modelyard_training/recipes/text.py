@@ -23,7 +23,14 @@ from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
 from modelyard_training.params import Columns
-from modelyard_training.recipes.common import class_weights, generator, places, weight_groups
+from modelyard_training.recipes.common import (
+    class_weights,
+    generator,
+    loaded,
+    places,
+    rescale_head,
+    weight_groups,
+)
 
 _POOL = 64
 """Batches' worth of shuffled texts that are sorted by length together."""
@@ -90,7 +97,7 @@ class TextTask:
         from transformers import AutoTokenizer
 
         self._params, self._parts, self._text, self._label, self._run = run.params, parts, text, label, run
-        self.tokenizer = _load(lambda: AutoTokenizer.from_pretrained(base, local_files_only=True), "tokenizer")
+        self.tokenizer = loaded(lambda: AutoTokenizer.from_pretrained(base, local_files_only=True), "tokenizer")
         self.model: nn.Module = self._build(base)
         self.best_metric: tuple[str, Literal["min", "max"]] = metrics.best_metric(
             run.params["bestMetric"], len(parts.classes) if parts.classes else None
@@ -185,25 +192,17 @@ class TextTask:
         if self._params["method"] == "LoRA":
             model = model.merge_and_unload()
         if not self._parts.classes:
-            self._unscale(model)
+            last = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _is_head(n)][-1]
+            rescale_head(last, self._scale, self._center)
         model.save_pretrained(folder, safe_serialization=True)
         self.tokenizer.save_pretrained(folder)
-
-    def _unscale(self, model: Any) -> None:
-        """The head's last layer gives the target's own unit, so that the stock library needs no note about scaling."""
-        last = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _is_head(n)][-1]
-        with torch.no_grad():
-            last.weight.mul_(self._scale)
-            if last.bias is None:
-                last.bias = nn.Parameter(torch.zeros(last.out_features, device=last.weight.device))
-            last.bias.mul_(self._scale).add_(self._center)
 
     def _build(self, base: Path) -> nn.Module:
         from transformers import AutoModelForSequenceClassification
 
         classes = self._parts.classes
         names = classes or ["value"]
-        model: Any = _load(
+        model: Any = loaded(
             lambda: AutoModelForSequenceClassification.from_pretrained(
                 base,
                 local_files_only=True,
@@ -286,16 +285,4 @@ def _adapt(model: Any, lora: dict[str, Any]) -> Any:
         raise BadInput(
             f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
             "lora.targetModules, or leave it out for every linear layer."
-        ) from None
-
-
-def _load(load: Any, what: str) -> Any:
-    from safetensors import SafetensorError
-
-    try:
-        return load()
-    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
-        raise BadInput(
-            f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
-            "version of transformers does not know."
         ) from None

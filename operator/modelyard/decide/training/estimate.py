@@ -254,7 +254,7 @@ def _pictures(effective: Mapping[str, Any], profile: Mapping[str, Any], model: M
 
 def _images(effective: Mapping[str, Any], profile: Mapping[str, Any], model: Mapping[str, Any]) -> _Load:
     weights = int(model.get("parameters") or 5_000_000)
-    scale = (int(effective["imageSize"]) / 224) ** 2
+    scale = (int(effective.get("imageSize") or (224 if model else 64)) / 224) ** 2
     kept, flops = (90 * 2**20, 25e9) if model else (25 * 2**20, 3e9)
     return _Load(
         weights,
