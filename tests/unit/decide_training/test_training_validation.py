@@ -40,6 +40,27 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.model.ref: recipe tabular-classification trains from scratch; remove the base model.",
     ),
     (
+        "pictures for a table",
+        {"dataset": {"ref": {"model": "rows", "version": "v1"}, "format": "Tar"}},
+        "InvalidSpec",
+        "spec.dataset.format: Tar is for image recipes; name CSV, JSONL or Parquet.",
+    ),
+    (
+        "a backbone without a base model",
+        {"recipe": {"name": "image-classification", "image": {"architecture": "Pretrained"}}},
+        "InvalidSpec",
+        "spec.recipe.image.architecture: Pretrained goes on from a base model; name it in spec.model.ref.",
+    ),
+    (
+        "a network from scratch on a base model",
+        {
+            "recipe": {"name": "image-classification", "image": {"architecture": "CNN"}},
+            "model": {"ref": {"name": "rows", "version": "v1"}},
+        },
+        "InvalidSpec",
+        "spec.recipe.image.architecture: CNN is trained from scratch; remove spec.model, or set it to Pretrained.",
+    ),
+    (
         "no data",
         {"dataset": None},
         "InvalidSpec",

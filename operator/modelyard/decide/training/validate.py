@@ -21,6 +21,7 @@ from modelyard.resources.training.data import VersionRef
 from modelyard_training.params import RECIPES
 
 BASE_KINDS: Final = ("Full", None)
+_PICTURE_FORMATS: Final = ("Images", "Tar")
 TAKE_ASSISTANTS: Final = frozenset({"text-to-image-lora", "custom"})
 TAKE_ADAPTERS: Final = frozenset({"causal-lm", "text-to-image-lora", "custom"})
 """Recipes that go on from an adapter, on the base that it brings."""
@@ -88,7 +89,21 @@ def _recipe(ctx: Context) -> list[str]:
         )
     if recipe.dataset == "Required" and ctx.spec.dataset is None:
         found.append(str(Problem("spec.dataset", f"is required: recipe {recipe.name} has nothing to learn from")))
-    return found
+    given = ctx.spec.dataset.format if ctx.spec.dataset is not None else None
+    if given in _PICTURE_FORMATS and recipe.family != "image":
+        found.append(str(Problem("spec.dataset.format", f"{given} is for image recipes; name CSV, JSONL or Parquet")))
+    return [*found, *_architecture(ctx, recipe.family, base is not None)]
+
+
+def _architecture(ctx: Context, family: str, based: bool) -> list[str]:
+    """Whether a network from scratch is asked for beside a base model, or a base model's without one."""
+    asked = getattr(ctx.spec.recipe.params(), "architecture", None)
+    at = f"spec.recipe.{family}.architecture"
+    if asked == "Pretrained" and not based:
+        return [str(Problem(at, "Pretrained goes on from a base model; name it in spec.model.ref"))]
+    if asked not in (None, "Pretrained") and based:
+        return [str(Problem(at, f"{asked} is trained from scratch; remove spec.model, or set it to Pretrained"))]
+    return []
 
 
 def _model(ctx: Context) -> Refusal | None:
