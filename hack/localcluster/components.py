@@ -22,6 +22,10 @@ AUDIT_POLICY = {
     "rules": [{"level": "Metadata"}],
 }
 
+# Who may log in besides certificates and service accounts: nobody, until somebody writes an OIDC issuer into the file.
+# The API server reads it again when it changes.
+AUTHENTICATION = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": []}
+
 
 @dataclass(frozen=True)
 class Network:
@@ -60,6 +64,11 @@ class ControlPlaneConfig:
     @property
     def audit_log(self) -> Path | None:
         return self.cluster.logs / "audit.log" if self.audit else None
+
+    @property
+    def authentication(self) -> Path:
+        """The API server's AuthenticationConfiguration."""
+        return self.cluster.conf / "authentication.json"
 
     def kubeconfig(self, path: Path, file: str, user: str, groups: Sequence[str] = ()) -> Path:
         """Write a kubeconfig for a client certificate of this cluster's CA."""
@@ -105,6 +114,9 @@ class ControlPlaneConfig:
         front = Authority(pki / "front-proxy")
         proxy = front.client("front-proxy-client", "front-proxy-client")
         kubelet = authority.client("apiserver-kubelet", "kube-apiserver-kubelet-client", ["system:masters"])
+        if not self.authentication.exists():
+            self.authentication.parent.mkdir(parents=True, exist_ok=True)
+            self.authentication.write_text(json.dumps(AUTHENTICATION))
         argv = [
             f"{program}",
             f"--etcd-servers=http://127.0.0.1:{self.ports['etcd']}",
@@ -119,6 +131,7 @@ class ControlPlaneConfig:
             f"--kubelet-client-key={kubelet.with_suffix('.key')}",
             f"--kubelet-certificate-authority={authority.certificate_path}",
             "--kubelet-preferred-address-types=InternalIP,Hostname",
+            f"--authentication-config={self.authentication}",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -55,6 +55,7 @@ class Run:
     token: str
     seq: int = 0
     taken: int = 0
+    http: aiohttp.ClientSession | None = None
 
     def batch(self) -> dict[str, Any]:
         """The next two reports."""
@@ -72,6 +73,17 @@ class Run:
             now = datetime.now(UTC).isoformat()
             reports.append({"seq": self.seq, "time": now, "trainerStatus": {}, "modelyard": said})
         return {"uid": self.uid, "attempt": 1, "pod": self.name, "reports": reports}
+
+
+class Load(NamedTuple):
+    """What happened: latencies in milliseconds, reports that have to come again, seconds, cores."""
+
+    warm: list[float]
+    refused: int
+    latencies: list[float]
+    late: int
+    took: float
+    cpu: float
 
 
 def main() -> None:
@@ -173,12 +185,7 @@ def measured(world: World, runs: list[Run], store: str, settings: dict[str, Any]
     pid = world.process.pid
     try:
         with requests(world) as asked:
-            warm, refused = asyncio.run(reported(world, runs, 4 * EVERY))
-            before, began = cpu_seconds(pid), time.monotonic()
-            asked.clear()
-            latencies, late = asyncio.run(reported(world, runs, SECONDS))
-            took = time.monotonic() - began
-            cpu = (cpu_seconds(pid) - before) / took
+            done = asyncio.run(load(world, runs, pid, asked))
         memory = memory_mib(pid)
         points = sum(len(series(world, run)) for run in runs[:: max(1, TRAININGS // 50)])
         expected = sum(run.taken for run in runs[:: max(1, TRAININGS // 50)])
@@ -186,44 +193,60 @@ def measured(world: World, runs: list[Run], store: str, settings: dict[str, Any]
         world.stop()
     size = sum(path.stat().st_size for path in world.folder.glob("curves.db*")) / 2**20
     thousands = sum(run.seq for run in runs) / 1000
-    p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
-    print(f"{store}: {dict(asked)} in {took:.0f} s", flush=True)
-    writes = asked["patch trainings/status"] / took
-    others = (sum(asked.values()) - asked["patch trainings/status"]) / took
+    p50, p99 = percentile(done.latencies, 0.5), percentile(done.latencies, 0.99)
+    print(f"{store}: {dict(asked)} in {done.took:.0f} s", flush=True)
+    writes = asked["patch trainings/status"] / done.took
+    others = (sum(asked.values()) - asked["patch trainings/status"]) / done.took
     told = f"{store}: {TRAININGS} trainings, {RATE:.0f} reports/s"
     return [
         less_is_better(f"{told}, p99", "ms", p99, patches, "kube-apiserver, a patch each"),
         at_most("  writes of status over all", "/s", writes, 10),
         less_is_better("  beside one write a report", "/s", writes, RATE, "a patch each"),
         plain("  other requests to the API server (TokenReviews)", "/s", others),
-        plain("  CPU", "cores", cpu),
+        plain("  CPU", "cores", done.cpu),
         plain("  memory", "MiB", memory),
         plain("  p50", "ms", p50),
-        plain("  the first reports of all, as after a restart: p99", "ms", percentile(warm, 0.99)),
-        plain("  of these told to come again", "", refused),
-        plain("  told to come again later on", "", late),
+        plain("  the first reports of all, as after a restart: p99", "ms", percentile(done.warm, 0.99)),
+        plain("  of these told to come again", "", done.refused),
+        plain("  told to come again later on", "", done.late),
         plain("  points lost, of 50 trainings", "", expected - points),
         *([plain("  file, for each 1,000 points", "KiB", 1024 * size / thousands)] if size else []),
     ]
 
 
-async def reported(world: World, runs: Sequence[Run], seconds: float) -> tuple[list[float], int]:
-    """Every training reports in its turn, on a connection of its own. How many were told to come again is counted."""
+async def load(world: World, runs: Sequence[Run], pid: int, asked: Counter[str]) -> Load:
+    """The first reports of all at once, as after a restart of the collector, and then what it is measured by."""
     context = ssl.create_default_context(cadata=world.tls.ca_pem)
-    connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=60)
+    async with contextlib.AsyncExitStack() as stack:
+        for run in runs:
+            connector = aiohttp.TCPConnector(ssl=context, limit=1, keepalive_timeout=60)
+            run.http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+        warm, refused = await reported(world, runs, 4 * EVERY)
+        before, began = cpu_seconds(pid), time.monotonic()
+        asked.clear()
+        latencies, late = await reported(world, runs, SECONDS)
+        took = time.monotonic() - began
+        return Load(warm, refused, latencies, late, took, (cpu_seconds(pid) - before) / took)
+
+
+async def reported(world: World, runs: Sequence[Run], seconds: float) -> tuple[list[float], int]:
+    """Every training reports in its turn. Also says how many have to come again."""
     base = f"https://127.0.0.1:{world.port}/v1/namespaces/{NAMESPACE}/trainings"
     answers: Counter[int] = Counter()
 
     async def ask(number: int) -> None:
         run = runs[number % len(runs)]
+        assert run.http is not None
         headers = {"Authorization": f"Bearer {run.token}"}
-        async with http.post(f"{base}/{run.name}/reports", json=run.batch(), headers=headers) as answer:
-            answers[answer.status] += 1
-            run.taken += 2 if answer.status == 200 else 0
-            await answer.read()
+        try:
+            async with run.http.post(f"{base}/{run.name}/reports", json=run.batch(), headers=headers) as answer:
+                answers[answer.status] += 1
+                run.taken += 2 if answer.status == 200 else 0
+                await answer.read()
+        except aiohttp.ClientError:
+            answers[503] += 1
 
-    async with aiohttp.ClientSession(connector=connector) as http:
-        found = await paced(ask, RATE, seconds)
+    found = await paced(ask, RATE, seconds)
     assert set(answers) <= {200, 503}, answers
     return found, answers[503]
 

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _KEEPALIVE_SECONDS = 75.0
 _STOP_SECONDS = 2.0
+_BACKLOG = 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +142,7 @@ def _exists(access: Access) -> Exists:
 
 async def _listen(certificate: Certificate, runner: web.AppRunner, port: int, serving: asyncio.Event) -> None:
     await certificate.wait()
-    await web.TCPSite(runner, port=port, ssl_context=certificate.context).start()
+    await web.TCPSite(runner, port=port, ssl_context=certificate.context, backlog=_BACKLOG).start()
     log.info("listening on port %d", port)
     serving.set()
     await certificate.watch()
