@@ -110,6 +110,9 @@ class BaizePlane:
         if content.type == "MODEL_SCOPE" and "endpoint" in options:
             text = "The Dataset controller's stock loader ignores endpoint and would ask modelscope.cn."
             return Step(Stage.FAILED, "EndpointNotSupported", f"{text} {_SETTING}, or remove endpoint.")
+        if "unpack" in options:
+            text = "The Dataset controller's stock loader ignores unpack and would leave archives as they are."
+            return Step(Stage.FAILED, "UnpackNotSupported", f"{text} {_SETTING}, or remove unpack.")
         patterns = [options[key] for key in ("include", "exclude") if key in options]
         if patterns and (content.type not in _PATTERN_TYPES or any("," in p for p in patterns)):
             text = "The Dataset controller's stock loader takes one include and one exclude pattern, from hubs alone."

@@ -18,6 +18,7 @@ from modelyard.loader.request import Request
 from modelyard.loader.retry import Patience
 from modelyard.loader.sources import NOTHING_TO_COPY, make
 from modelyard.loader.staging import Staging, discard, locked
+from modelyard.loader.unpack import unpack, wanted
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def load(request: Request, progress: Progress) -> Outcome:
         say(f"Type {request.type} is mounted where it is: nothing to copy.")
         return Outcome("", 0, 0, digest([]))
     source = make(request, Credentials(request.secrets))
+    packed = wanted(request)
     access = Access(request.mode, request.uid, request.gid, programs=isinstance(source, Builder))
     with locked(request.root, request.patience) as state:
         publisher = Publisher(request.root, state, access)
@@ -59,6 +61,8 @@ def load(request: Request, progress: Progress) -> Outcome:
             files = _built(source, staging, progress, request.patience)
         else:
             files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
+            if packed:
+                files = unpack(staging.tree, files)
         manifest = Manifest(
             key=request.key,
             type=request.type,

@@ -99,6 +99,11 @@ _REPO_TYPE = ConfigKey(
 _SYNC_MODE = ConfigKey(
     "`sync` (unset: files that the source lacks are removed) or `copy`", _one_of("sync", "copy"), option=True
 )
+_UNPACK = ConfigKey(
+    "`true` replaces zip and tar archives by the files in them. Unset: they stay as they are",
+    _one_of("true"),
+    option=True,
+)
 _USER = ("username", "password")
 
 SOURCES: Final[Mapping[str, SourceType]] = {
@@ -135,6 +140,7 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             "syncMode": _SYNC_MODE,
             "include": _INCLUDE,
             "exclude": _EXCLUDE,
+            "unpack": _UNPACK,
         },
         secrets=(("access-key", "secret-key"),),
         filters=True,
@@ -145,6 +151,7 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             "url": ConfigKey("URL that each `repo` is a path below", _url("http", "https")),
             "include": _INCLUDE,
             "exclude": _EXCLUDE,
+            "unpack": _UNPACK,
         },
         secrets=(_USER,),
         filters=True,
@@ -203,6 +210,7 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             ),
             "include": _INCLUDE,
             "exclude": _EXCLUDE,
+            "unpack": _UNPACK,
         },
         secrets=(("username", "key"),),
         revisions=True,

@@ -138,6 +138,7 @@ def test_a_strangers_object_stops_it(kind: str) -> None:
         (content("HUGGING_FACE", {}, "org/repo", include=["*.json"]), None),
         (content("GIT", {}, "https://x.example/a", revision="main"), None),
         (content("MODEL_SCOPE", {"endpoint": "http://hub.example"}, "a/b"), "EndpointNotSupported"),
+        (content("HTTP", {"unpack": "true"}, "https://x.example/a.zip"), "UnpackNotSupported"),
         (Content("KAGGLE", "kaggle://a/b"), "TypeNotSupported"),
     ],
 )

@@ -25,7 +25,7 @@ from modelyard.loader.request import Request, allow
 from modelyard.loader.sources.index import children
 from modelyard.loader.transport import Transport, shown
 
-_OPTIONS = ("exclude", "include", "sha256", "syncMode")
+_OPTIONS = ("exclude", "include", "sha256", "syncMode", "unpack")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PAGE_BYTES = 16 << 20
 _MAX_DEPTH = 32

@@ -23,7 +23,7 @@ from modelyard.loader.patterns import Patterns
 from modelyard.loader.request import Request, allow
 from modelyard.loader.transport import Transport, base_url, shown, small
 
-_OPTIONS = ("endpoint", "exclude", "include", "revision")
+_OPTIONS = ("endpoint", "exclude", "include", "revision", "unpack")
 _SLUG = r"[A-Za-z0-9][\w.-]{0,127}"
 _REPO = re.compile(f"{_SLUG}/{_SLUG}(?:/{_SLUG}/{_SLUG})?", re.ASCII)
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from minio.datatypes import Object
     from urllib3 import BaseHTTPResponse
 
-_OPTIONS = ("endpoint", "exclude", "include", "provider", "region", "syncMode")
+_OPTIONS = ("endpoint", "exclude", "include", "provider", "region", "syncMode", "unpack")
 _PROVIDERS = ("AWS", "MINIO")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
