@@ -16,7 +16,7 @@ from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, SECRET, 
 from support.build import make_claim, make_model, make_secret, make_source, make_training, make_version
 from support.cluster import Kube, path_of
 from support.kubelet import Ending
-from support.trainings import BAD, DONE, STOPPED
+from support.trainings import ANALYZED, BAD, DONE, STOPPED
 
 Obj = dict[str, Any]
 TABULAR: Obj = {
@@ -96,10 +96,12 @@ def fetched(pod: Obj) -> Ending:
 
 
 def trained(*endings: Ending | None) -> Script:
-    """How each attempt ends; None goes on until it is stopped. Downloads work."""
+    """How each attempt ends; None goes on until it is stopped. Downloads and analyses work."""
 
     def script(pod: Obj) -> Ending | None:
         attempt = pod["metadata"]["labels"].get("modelyard.dev/attempt")
+        if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "analysis":
+            return Ending(0, ANALYZED)
         return endings[int(attempt) - 1] if attempt else fetched(pod)
 
     return script
@@ -157,6 +159,18 @@ def _disrupt(place: Place, reason: str) -> str:
     status = {"conditions": [*pod["status"]["conditions"], disrupted]}
     place.kube.merge(POD, place.namespace, pod["metadata"]["name"], {"status": status}, "status")
     return str(pod["metadata"]["name"])
+
+
+def _asked(place: Place, generation: int) -> bool:
+    """A person is asked about that generation, and nothing runs."""
+    seen = place.status(TRAINING, "t").get("observedGeneration")
+    return seen == generation and place.phase("AwaitingApproval") and not place.names(JOB)
+
+
+def _approve(place: Place) -> None:
+    digest = place.status(TRAINING, "t")["analysis"]["digest"]
+    approval = {"metadata": {"annotations": {"modelyard.dev/approve": digest}}}
+    place.kube.merge(TRAINING, place.namespace, "t", approval)
 
 
 def _preempt(place: Place) -> None:
@@ -282,6 +296,27 @@ SCENARIOS = (
         ),
         given=(_RUNNING,),
         script=trained(None, _ENDED),
+    ),
+    Scenario(
+        "training approved",
+        (
+            Step("submit", _put(pauseAfter="Analysis"), lambda p: _asked(p, 1)),
+            Step("approve", _approve, lambda p: _clean(p, "Succeeded")),
+        ),
+        script=trained(_ENDED),
+    ),
+    Scenario(
+        "other data before approval",
+        (
+            Step(
+                "other data",
+                lambda p: p.edit(TRAINING, "t", dataset={"path": "other.csv"}),
+                lambda p: _asked(p, 2),
+            ),
+            Step("go on", lambda p: p.edit(TRAINING, "t", pauseAfter=None), lambda p: p.phase("Running")),
+        ),
+        given=(Step("submit", _put(pauseAfter="Analysis"), lambda p: _asked(p, 1)),),
+        script=trained(None),
     ),
     Scenario(
         "training preempted",
