@@ -112,7 +112,7 @@ def test_what_does_not_fit_the_gpu_is_refused_with_what_would(world: Yard) -> No
 
 
 def test_all_weights_of_eight_billion_fit_on_no_single_h100(world: Yard) -> None:
-    found = chat_run(world, "H100:8", params={"method": "Full"}, output=BIG, checkpoint=PATIENT)
+    found = chat_run(world, "H100", params={"method": "Full"}, output=BIG, checkpoint=PATIENT)
     assert found["reason"] == "GPUMemoryTooSmall"
     assert "method: LoRA" in found["message"]
     assert "(B300)" in found["message"]

@@ -2,7 +2,7 @@
 
 From what the analysis counted (rows, tokens, the shapes of the base model's weights) and the parameters as they are
 now, so that an edit of a parameter is judged without another look at the data. It follows what our trainer does: AdamW
-with its state in FP32, weights in FP32 unless they are frozen, data parallel over the GPUs, no sharding.
+with its state in FP32, weights in FP32 unless they are frozen, data parallel over the GPUs, sharded where it says so.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def gibibytes(size: float) -> str:
 def estimate(spec: TrainingSpec, params: Params, found: Mapping[str, Any], settings: Settings) -> Would | None:
     """What the run would take with these parameters; `found` is `status.analysis`. None where nothing can be said."""
     family = RECIPES[spec.recipe.name].family
-    effective = resolve(params)
+    effective = _measured(resolve(params))
     profile, model = found.get("profile") or {}, found.get("model") or {}
     try:
         load = _LOADS[family](effective, profile, model) if family in _LOADS else None
@@ -125,10 +125,9 @@ def estimate(spec: TrainingSpec, params: Params, found: Mapping[str, Any], setti
         exact = cost.usd(round(seconds) * gpus, price.per_gpu_hour)
         dollars = exact.quantize(Decimal("0.01"), ROUND_HALF_UP)
     facts = gpu_facts(cost.gpu_type(spec)) if gpus else None
+    shards = cost.gpus(spec) // _nodes(spec) if effective.get("sharding") == "Node" else 1
     return Would(
-        gpu_bytes=load.trained * (TRAINED_BYTES + COPY_BYTES) + load.frozen_bytes + load.step_bytes + CONTEXT_BYTES
-        if gpus
-        else None,
+        gpu_bytes=_gpu_bytes(load, max(shards, 1), model) if gpus else None,
         gpu_limit=int(facts.memory * GIB * USABLE) if facts is not None else None,
         checkpoint_bytes=saved,
         output_bytes=output,
@@ -136,6 +135,25 @@ def estimate(spec: TrainingSpec, params: Params, found: Mapping[str, Any], setti
         seconds=seconds,
         usd=dollars,
     )
+
+
+def _measured(effective: dict[str, Any]) -> dict[str, Any]:
+    """With `batch: Auto` the trainer finds out how many examples fit at a time; one is what must fit."""
+    if effective.get("batch") != "Auto" or not effective.get("batchSize"):
+        return effective
+    examples = effective["batchSize"] * (effective.get("gradientAccumulation") or 1)
+    return {**effective, "batchSize": 1, "gradientAccumulation": examples}
+
+
+def _nodes(spec: TrainingSpec) -> int:
+    return (spec.compute.nodes if spec.compute is not None else None) or 1
+
+
+def _gpu_bytes(load: _Load, shards: int, model: Mapping[str, Any]) -> int:
+    """Several shards: weights and their state are divided among as many GPUs, and two layers gathered at a time."""
+    held = load.trained * (TRAINED_BYTES + COPY_BYTES) + load.frozen_bytes
+    gathered = 2 * COPY_BYTES * int(model.get("parameters") or 0) // int(model.get("layers") or 1) if shards > 1 else 0
+    return held // shards + gathered + load.step_bytes + CONTEXT_BYTES
 
 
 def _steps(effective: Mapping[str, Any], samples: int, processes: int) -> int | None:

@@ -81,7 +81,9 @@ def _less(ctx: Context, limit: int, found: Mapping[str, Any]) -> Iterator[str]:
         would = estimate(ctx.spec, other, found, ctx.settings)
         return would is not None and would.gpu_bytes is not None and would.gpu_bytes <= limit
 
-    batch = int(effective.get("batchSize") or 1)
+    if effective.get("batch") == "Fixed" and fits({"batch": "Auto"}):
+        yield "batch: Auto"
+    batch = int(effective.get("batchSize") or 1) if effective.get("batch") != "Auto" else 1
     while batch > 1:
         batch //= 2
         if fits({"batchSize": batch}):
