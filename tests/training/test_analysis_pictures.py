@@ -58,3 +58,24 @@ def test_a_picture_without_a_caption_needs_a_prompt(tmp_path: Path, data: Path, 
     assert (seen.code, "07.png has no caption" in seen.words["message"]) == (64, True)
     seen = look(tmp_path, {**CONFIG, "params": {"prompt": "a picture"}}, model=base)
     assert seen.code == 0
+
+
+def test_pictures_in_folders_by_class(tmp_path: Path) -> None:
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    for number, (values, digit) in enumerate(zip(digits.images[:300], digits.target[:300], strict=True)):
+        folder = tmp_path / "data" / f"digit-{digit}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((values * 15).astype(np.uint8)).resize((32, 32)).save(folder / f"{number}.png")
+    seen = look(tmp_path, {"recipe": "image-classification", "dataset": {"split": {"validationFraction": 0.2}}})
+    profile = seen.profile
+    assert profile["rows"] == 300
+    assert profile["formats"] == {"PNG": 300}
+    assert (profile["target"]["outputs"], sum(profile["target"]["classes"].values())) == (10, 300)
+    assert sum(profile["split"].values()) == 300
+    assert profile["imageSize"] == 64
+    suggested = seen.found["suggested"]
+    assert suggested["recipe"]["value"] == "image-classification"
+    assert suggested["params"]["imageSize"]["value"] == 32
+    assert seen.file["samples"][0]["shownAs"] == [64, 64]

@@ -8,9 +8,10 @@ import os
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,11 @@ _BROKEN_SHARE = 0.1
 """Of the pictures of an adapter, as its recipe has it."""
 
 
+Load = Callable[[], bytes]
+
+
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """One picture; a format of None: it can't be decoded."""
 
     name: str
@@ -52,14 +56,14 @@ def look(given: Given) -> Findings:
         return Findings({"kind": "prompt", "rows": 0}, model, samples=shown, message="No pictures: a prompt alone.")
     named: list[tuple[str, str]] = []
 
-    def sources() -> Iterator[tuple[str, Path | bytes]]:
+    def sources() -> Iterator[tuple[str, Load]]:
         for source, name, caption in pictures.sources(given.root(), given.data):
             named.append((name, caption))
-            yield name, source
+            yield name, partial(_content, source)
 
-    seen = list(_decoded(sources()))
+    seen = list(decoded(sources()))
     captions = [caption for _, caption in named]
-    profile = _profile(given, seen, _BROKEN_SHARE)
+    profile = profile_of(given, seen, _BROKEN_SHARE)
     profile["captions"] = sum(1 for caption in captions if caption)
     without = next((name for name, caption in named if not caption), None)
     if without is not None and not prompt:
@@ -73,26 +77,30 @@ def look(given: Given) -> Findings:
         for one, caption in zip(seen[:_SAMPLES], captions, strict=False)
     ]
     suggested = suggest.pictures(profile, given.config.recipe)
-    return Findings(profile, model, suggested, _odd(profile), samples, _summary(profile))
+    return Findings(profile, model, suggested, odd(profile), samples, summary(profile))
 
 
-def _decoded(sources: Iterable[tuple[str, Path | bytes]]) -> Iterator[_Seen]:
+def decoded(sources: Iterable[tuple[str, Load]]) -> Iterator[Seen]:
     """Every picture, decoded by as many threads as there are cores."""
     waiting: list[Any] = []
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name, source in sources:
-            waiting.append(pool.submit(_decode, name, source))
+        for name, load in sources:
+            waiting.append(pool.submit(_decode, name, load))
             if len(waiting) >= _AT_ONCE:
                 yield waiting.pop(0).result()
         for one in waiting:
             yield one.result()
 
 
-def _decode(name: str, source: Path | bytes) -> _Seen:
+def _content(source: Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else source.read_bytes()
+
+
+def _decode(name: str, load: Load) -> Seen:
     from PIL import Image
 
     try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
+        content = load()
     except OSError:
         content = b""
     digest = hashlib.sha256(content).hexdigest()
@@ -101,13 +109,13 @@ def _decode(name: str, source: Path | bytes) -> _Seen:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
                 image.load()
-                return _Seen(name, digest, image.format or "other", image.width, image.height)
+                return Seen(name, digest, image.format or "other", image.width, image.height)
     except (OSError, ValueError, SyntaxError, Warning, Image.DecompressionBombError):
-        return _Seen(name, digest, None, 0, 0)
+        return Seen(name, digest, None, 0, 0)
 
 
-def _profile(given: Given, seen: list[_Seen], broken_share: float) -> dict[str, Any]:
-    """Raises `BadInput` where there is no picture, or too many are broken."""
+def profile_of(given: Given, seen: list[Seen], broken_share: float) -> dict[str, Any]:
+    """Sizes, formats and copies. Raises `BadInput` where there is no picture, or too many are broken."""
     if not seen:
         raise BadInput("There is no picture in the data set: put .png, .jpg or .webp files there; check dataset.path.")
     good = [one for one in seen if one.format is not None]
@@ -136,14 +144,16 @@ def _range(values: list[int]) -> dict[str, int]:
     return {"min": min(values), "median": int(statistics.median(values)), "max": max(values)}
 
 
-def _odd(profile: dict[str, Any], *, named: bool = False) -> list[str]:
+def odd(profile: dict[str, Any], *, named: bool = False) -> list[str]:
+    """Warnings on copies and on pictures that can't be read."""
     said = tables.about_both(profile, named=named)
     if profile["broken"]:
         said.append(f"{profile['broken']} of {profile['rows']} pictures can't be read and are left out.")
     return said
 
 
-def _summary(profile: dict[str, Any]) -> str:
+def summary(profile: dict[str, Any]) -> str:
+    """One sentence on the pictures."""
     width, height = profile["pictures"]["width"], profile["pictures"]["height"]
     formats = ", ".join(f"{count} {name}" for name, count in profile["formats"].items())
     return (

@@ -20,6 +20,7 @@ _LOOKS: Mapping[str, str] = {
     "tabular": "tables",
     "text": "words",
     "causalLM": "chats",
+    "image": "labelled",
     "textToImageLoRA": "images",
 }
 

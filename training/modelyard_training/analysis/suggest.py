@@ -70,8 +70,8 @@ def language(profile: Mapping[str, Any], model: Mapping[str, Any]) -> Suggested:
     return {"recipe": recipe, "params": params}
 
 
-def pictures(profile: Mapping[str, Any], recipe: str) -> Suggested:
-    """For pictures."""
+def pictures(profile: Mapping[str, Any], recipe: str, *, scratch: bool = False) -> Suggested:
+    """For pictures. `scratch`: without a base model that has a size of its own."""
     count, sizes = profile["rows"], profile.get("pictures") or {}
     params: Suggested = {}
     if recipe == "text-to-image-lora":
@@ -81,7 +81,7 @@ def pictures(profile: Mapping[str, Any], recipe: str) -> Suggested:
         return {"recipe": said(recipe, why), "params": params}
     edge = sizes.get("medianEdge") or 224
     size = next((s for s in (32, 64, 96, 128, 160, 224) if s >= edge), 224)
-    if size != 224:
+    if scratch and size != profile["imageSize"]:
         params["imageSize"] = said(size, f"the shorter edge of half the pictures has at most {edge} pixels")
     if count < _SMALL:
         params["augment"] = said("Strong", f"{count} pictures are few: random changes make more of them")

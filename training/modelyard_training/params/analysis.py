@@ -19,7 +19,7 @@ REPORT: Final = "analysis.json"
 READ_BY_ANALYSIS: Final[Mapping[str, tuple[str, ...]]] = {
     "tabular": ("categoricalColumns", "maxCategories"),
     "text": ("maxLength", "longText"),
-    "image": ("imageSize", "maxBrokenShare"),
+    "image": ("architecture", "imageSize", "maxBrokenShare"),
     "causalLM": ("sequenceLength", "lossOn", "longText"),
     "textToImageLoRA": ("method", "prompt", "resolution"),
     "custom": (),
