@@ -6,8 +6,10 @@ A Secret's values never get here: only which of its keys are there and which are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from modelyard.plan import Obj
 
@@ -44,6 +46,43 @@ class ObjectFact:
     def same(self, other: object) -> bool:
         """Whether both say the same but for the time."""
         return isinstance(other, ObjectFact) and (_version(self), self.forbidden) == (_version(other), other.forbidden)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """One node: its labels and taints, whether pods may be placed on it at all, what it has, what of it is taken."""
+
+    name: str
+    labels: Mapping[str, str]
+    taints: tuple[Mapping[str, str], ...]
+    schedulable: bool
+    allocatable: Mapping[str, Decimal]
+    used: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryFact:
+    """All nodes; None if they may not be read."""
+
+    nodes: tuple[NodeFact, ...] | None
+    checked_at: datetime
+
+    def same(self, other: object) -> bool:
+        """Whether both say the same but for the time."""
+        return isinstance(other, InventoryFact) and self.nodes == other.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalFact:
+    """Why the cluster does not take an object, as a word and a sentence of ours; both empty if nothing was said."""
+
+    reason: str
+    message: str
+    checked_at: datetime
+
+    def same(self, other: object) -> bool:
+        """Whether both say the same but for the time."""
+        return isinstance(other, RefusalFact) and (self.reason, self.message) == (other.reason, other.message)
 
 
 @dataclass(frozen=True, slots=True)

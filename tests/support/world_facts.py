@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modelyard.observed import DownloadFact, ObjectFact, SecretFact
+from modelyard.observed import DownloadFact, NodeFact, ObjectFact, RefusalFact, SecretFact
 from modelyard.plan import Obj, Ref
 from support.world import World
 
@@ -16,6 +16,8 @@ class WorldFacts:
     world: World
     downloads: dict[tuple[str, str], DownloadFact] = field(default_factory=dict)
     ca_pem: str | None = None
+    refused: dict[Ref, RefusalFact] = field(default_factory=dict)
+    inventory: tuple[NodeFact, ...] | None = None
 
     def secret(self, ref: Ref) -> SecretFact:
         """What a `get` of the Secret says now."""
@@ -38,6 +40,14 @@ class WorldFacts:
     def taken(self, ref: Ref) -> Obj | None:
         """The object that a create met."""
         return self.world.taken.get(ref)
+
+    def refusal(self, ref: Ref) -> RefusalFact | None:
+        """What a test says of a refused object, or of a Job without pods."""
+        return self.refused.get(ref)
+
+    def nodes(self) -> tuple[NodeFact, ...] | None:
+        """The nodes that a test gives."""
+        return self.inventory
 
     def download(self, namespace: str, volume: str) -> DownloadFact | None:
         """The latest report of the download into a volume."""

@@ -113,6 +113,10 @@ class Applier:
             obj = await self._client.create(action.kind, action.obj)
         except errors.AlreadyExistsError:
             raise self._met(ref, await self._client.get(ref)) from None
+        except errors.RefusedError as error:
+            self._facts.learn_refused(ref, *error.why)
+            raise
+        self._facts.clear_refused(ref)
         for free in (ref, *action.beside):
             self._facts.clear_taken(free)
         self._keep(ref.kind, obj)

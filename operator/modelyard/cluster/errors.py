@@ -1,7 +1,8 @@
 """What can go wrong with a request to the API server, in the few ways that callers tell apart.
 
 None of these carries a response's body or message: the API server repeats what it was sent, and that may be secret.
-What they say is the verb, the object, the HTTP status and Kubernetes' own one-word reason.
+What they say is the verb, the object, the HTTP status and Kubernetes' own one-word reason; what was refused says why
+in our words (`why`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from modelyard.resources.refusals import Refusal, explain
 
 _REASON = re.compile(r"^[A-Z][A-Za-z]{0,63}$")
 
@@ -35,12 +38,18 @@ class ConflictError(ApiError):
     """409: uid or resourceVersion have moved on."""
 
 
-class InvalidError(ApiError):
+class RefusedError(ApiError):
+    """What was sent is not taken. `why`: in our words."""
+
+    why: Refusal = explain("")
+
+
+class InvalidError(RefusedError):
     """422 (or 400): the API server does not accept the object."""
 
 
-class ForbiddenError(ApiError):
-    """403: the operator's account may not do this."""
+class ForbiddenError(RefusedError):
+    """403: the operator's account may not do this, or a quota or a policy says no."""
 
 
 class ExpiredError(ApiError):
@@ -52,7 +61,7 @@ class UnavailableError(ApiError):
 
 
 def from_status(what: str, code: int, body: Any, headers: Mapping[str, str]) -> ApiError:
-    """The error for a response that is no success; of the body only the reason is looked at."""
+    """The error for a response that is no success; of the body only the reason is kept."""
     reason = body.get("reason") if isinstance(body, Mapping) else None
     reason = reason if isinstance(reason, str) and _REASON.match(reason) else ""
     if code == 409 and reason == "AlreadyExists":
@@ -67,7 +76,10 @@ def from_status(what: str, code: int, body: Any, headers: Mapping[str, str]) -> 
         410: ExpiredError,
         422: InvalidError,
     }
-    return kinds.get(code, ApiError)(what, code, reason)
+    error = kinds.get(code, ApiError)(what, code, reason)
+    if isinstance(error, RefusedError):
+        error.why = explain(body.get("message") if isinstance(body, Mapping) else None)
+    return error
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from modelyard.observed import DownloadFact, ObjectFact, SecretFact
+from modelyard.cluster.inventory import INVENTORY
+from modelyard.observed import DownloadFact, InventoryFact, NodeFact, ObjectFact, RefusalFact, SecretFact
 from modelyard.plan import Obj, Ref
+from modelyard.resources.meta import EVENT
 
 TAKEN_FOR = timedelta(seconds=30)
+REFUSED_FOR = timedelta(minutes=10)
+"""Longer than the longest pause between two tries."""
+
+Fact = SecretFact | ObjectFact | RefusalFact | InventoryFact
 
 
 class Facts:
@@ -20,8 +26,9 @@ class Facts:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._facts: dict[Ref, SecretFact | ObjectFact] = {}
+        self._facts: dict[Ref, Fact] = {}
         self._taken: dict[Ref, ObjectFact] = {}
+        self._refused: dict[Ref, RefusalFact] = {}
         self._downloads: dict[tuple[str, str], DownloadFact] = {}
         self.ca_pem: str | None = None
         """The certificate, as PEM text, that pods must trust to report; None if nothing is reported."""
@@ -48,17 +55,30 @@ class Facts:
             return None
         return fact.obj
 
+    def nodes(self) -> tuple[NodeFact, ...] | None:
+        """All nodes, if the root's `reads` name INVENTORY and they may be read."""
+        fact = self._facts.get(INVENTORY)
+        return fact.nodes if isinstance(fact, InventoryFact) else None
+
+    def refusal(self, ref: Ref) -> RefusalFact | None:
+        """Why the last try to create the object failed; or, of an Event's ref, why what it is about makes no pods."""
+        if ref.kind == EVENT:
+            fact = self._facts.get(ref)
+            return fact if isinstance(fact, RefusalFact) and fact.reason else None
+        fact = self._refused.get(ref)
+        return fact if fact is not None and self._clock() - fact.checked_at < REFUSED_FOR else None
+
     def download(self, namespace: str, volume: str) -> DownloadFact | None:
         """The latest report of the download into a volume claim, while it runs."""
         return self._downloads.get((namespace, volume))
 
     # ---- for those that find out
 
-    def known(self, ref: Ref) -> SecretFact | ObjectFact | None:
+    def known(self, ref: Ref) -> Fact | None:
         """The fact about an object, whatever its kind."""
         return self._facts.get(ref)
 
-    def learn(self, ref: Ref, fact: SecretFact | ObjectFact) -> bool:
+    def learn(self, ref: Ref, fact: Fact) -> bool:
         """Takes in a read; whether it says something new."""
         old = self._facts.get(ref)
         self._facts[ref] = fact
@@ -77,6 +97,16 @@ class Facts:
     def clear_taken(self, ref: Ref) -> None:
         """The name was met no more."""
         self._taken.pop(ref, None)
+
+    def learn_refused(self, ref: Ref, reason: str, message: str) -> None:
+        """A Create was refused."""
+        now = self._clock()
+        self._refused = {r: f for r, f in self._refused.items() if now - f.checked_at < REFUSED_FOR}
+        self._refused[ref] = RefusalFact(reason, message, now)
+
+    def clear_refused(self, ref: Ref) -> None:
+        """The object was taken."""
+        self._refused.pop(ref, None)
 
     def learn_downloads(self, downloads: dict[tuple[str, str], DownloadFact]) -> set[tuple[str, str]]:
         """Takes in all running downloads by namespace and volume; returns those that are new, changed or gone."""

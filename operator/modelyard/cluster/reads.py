@@ -2,7 +2,8 @@
 
 Each object is read when a root first asks for it and then once a period with jitter, shared between all roots that
 ask, at most so many a second over all: above that the period stretches, and the facts' `checked_at` shows it. What
-nobody asks for any more is forgotten. Of a Secret only the names of its keys are kept.
+nobody asks for any more is forgotten. Of a Secret only the names of its keys are kept. Two questions are no reads by
+name: all nodes at once (`INVENTORY`), and why a Job makes no pods (a ref of kind Event with the Job's name).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from collections.abc import Callable, Hashable, Iterable
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from modelyard.cluster import errors
+from modelyard.cluster import errors, inventory
 from modelyard.cluster.client import Client
-from modelyard.cluster.facts import Facts
-from modelyard.observed import ObjectFact, SecretFact
+from modelyard.cluster.facts import Fact, Facts
+from modelyard.cluster.inventory import INVENTORY
+from modelyard.observed import InventoryFact, ObjectFact, RefusalFact, SecretFact
 from modelyard.plan import Obj, Ref
-from modelyard.resources.meta import SECRET
+from modelyard.resources.meta import EVENT, SECRET
+from modelyard.resources.refusals import explain
 
 logger = logging.getLogger(__name__)
 
@@ -158,23 +161,42 @@ class Reads(Generic[R]):
         self._free_at = max(self._free_at, now) + self._pause
         if (wait := self._free_at - self._pause - now) > 0:
             await asyncio.sleep(wait)
+        fact = await self._fetch(ref)
+        roots = self._interests.roots(ref)
+        if not roots:
+            return
+        first = self._facts.known(ref) is None
+        if self._facts.learn(ref, fact) and not first:  # whoever asks for the first time is waiting for it
+            self._on_news(roots)
+
+    async def _fetch(self, ref: Ref) -> Fact:
         obj: Obj | None = None
         forbidden = False
         try:
+            if ref == INVENTORY:
+                return InventoryFact(await inventory.read(self._client), self._clock())
+            if ref.kind == EVENT:
+                return RefusalFact(*await self._why_no_pods(ref), self._clock())
             obj = await self._client.get(ref)
         except errors.NotFoundError:
             pass
         except errors.ForbiddenError:
             forbidden = True
-        roots = self._interests.roots(ref)
-        if not roots:
-            return
         at = self._clock()
-        fact: SecretFact | ObjectFact
-        fact = secret_fact(obj, at, forbidden) if ref.kind == SECRET else ObjectFact(obj, at, forbidden)
-        first = self._facts.known(ref) is None
-        if self._facts.learn(ref, fact) and not first:  # whoever asks for the first time is waiting for it
-            self._on_news(roots)
+        if ref == INVENTORY:
+            return InventoryFact(None, at)
+        if ref.kind == EVENT:
+            return RefusalFact("", "", at)
+        return secret_fact(obj, at, forbidden) if ref.kind == SECRET else ObjectFact(obj, at, forbidden)
+
+    async def _why_no_pods(self, ref: Ref) -> tuple[str, str]:
+        """What the last Event about the Job of that name says of pods that were refused; empty words without one."""
+        chosen = f"involvedObject.kind=Job,involvedObject.name={ref.name},reason=FailedCreate"
+        found = [e async for items, _ in self._client.pages(EVENT, ref.namespace, fields=chosen) for e in items]
+        if not found:
+            return "", ""
+        last = max(found, key=lambda e: str(e.get("lastTimestamp") or e["metadata"].get("creationTimestamp")))
+        return explain(last.get("message"))
 
 
 def secret_fact(obj: Obj | None, at: datetime, forbidden: bool = False) -> SecretFact:

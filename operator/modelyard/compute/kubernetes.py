@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelyard.compute import gpu, placing
+from modelyard.compute import capacity, gpu, placing
 from modelyard.compute.analysis import analysis_job
 from modelyard.compute.ended import BAD_INPUT, CONTAINER, STOPPED
 from modelyard.compute.observe import observe
-from modelyard.compute.observed import Attempt
+from modelyard.compute.observed import Attempt, Cause
 from modelyard.compute.pod import Run, grace_seconds, pod_spec
+from modelyard.observed import NodeFact
 from modelyard.plan import Obj
 from modelyard.resources.meta import (
     COMPONENT_TRAINING,
@@ -136,6 +137,12 @@ class KubernetesCompute:
     ) -> dict[str, Any]:
         """The Job that looks at what the run reads. It is observed like an attempt."""
         return analysis_job(training, name, Run(0, output_claim, config, mounts), self._settings)
+
+    def capacity(self, spec: Mapping[str, Any], nodes: Sequence[NodeFact]) -> Cause | None:
+        """Why these nodes have no place for a run, for ever or for now; None where that is not so."""
+        compute, defaults = spec.get("compute") or {}, self._settings.training
+        wanted = placing.requested(compute, defaults.default_cpu, defaults.default_memory)
+        return capacity.explain(compute, wanted, nodes)
 
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         """The attempt as its Job and its pods show it."""

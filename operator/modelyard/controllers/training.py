@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from modelyard.cluster.facts import Facts
+from modelyard.cluster.inventory import INVENTORY
 from modelyard.cluster.store import Store
 from modelyard.compute.kubernetes import KubernetesCompute
 from modelyard.dataplane.native import NativePlane
@@ -15,12 +16,14 @@ from modelyard.decide.ports import DataPlane
 from modelyard.decide.training import TrainingView, decide_training
 from modelyard.decide.training.data import volume_name
 from modelyard.decide.training.ports import Compute
+from modelyard.decide.training.waits import wants_events, wants_nodes
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import (
     ANNOTATION_SAVED,
     COMPONENT_ANALYSIS,
     COMPONENT_DOWNLOAD,
     COMPONENT_TRAINING,
+    EVENT,
     JOB,
     LABEL_COMPONENT,
     LABEL_MODEL,
@@ -98,6 +101,10 @@ class TrainingController:
                 yield Ref(PVC, meta["namespace"], claim)
         if _nodes(root) > 1 and status.get("phase") not in TERMINAL_PHASES:
             yield _service_ref(root)
+        if wants_events(status):
+            yield _job_events(root)
+        if wants_nodes(status) and not self._settings.watch_namespaces:
+            yield INVENTORY
         if status.get("reason") == "NameTaken":
             yield from _our_names(root)
         if self._settings.price_label and (node := _unpriced_node(root)) is not None:
@@ -126,6 +133,9 @@ class TrainingController:
             strangers=_strangers(store, facts, training),
             service=_service(facts, training),
             inputs=_inputs(store, key, spec),
+            refused={r.name: f for r in _made_names(training) if (f := facts.refusal(r)) is not None},
+            no_pods=facts.refusal(_job_events(training)),
+            nodes=facts.nodes(),
             saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
             rivals=_rivals(store, training),
             origin=origin,
@@ -203,6 +213,19 @@ def _our_names(training: Obj) -> Iterator[Ref]:
     chosen = (status.get("output") or {}).get("pvc")
     for name in {output_volume(meta["name"]), chosen or output_volume(meta["name"])}:
         yield Ref(PVC, meta["namespace"], name)
+
+
+def _made_names(training: Obj) -> Iterator[Ref]:
+    """What an attempt makes."""
+    yield from _our_names(training)
+    yield _service_ref(training)
+
+
+def _job_events(training: Obj) -> Ref:
+    """Asks why the Job of the current attempt makes no pods."""
+    meta, status = training["metadata"], training.get("status") or {}
+    number = int((status.get("attempts") or {}).get("number") or 0)
+    return Ref(EVENT, meta["namespace"], training_job(meta["name"], number))
 
 
 def _nodes(training: Obj) -> int:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from modelyard.plan import Ref
-from modelyard.resources.meta import JOB, POD, PVC, SERVICE, TRAINING
+from modelyard.cluster.inventory import INVENTORY
+from modelyard.observed import RefusalFact
+from modelyard.plan import Key, Ref
+from modelyard.resources.meta import EVENT, JOB, POD, PVC, SERVICE, TRAINING
 from modelyard.resources.times import format_time
 from support.build import NS, make_claim, make_object
 from support.trainings import (
@@ -17,6 +19,7 @@ from support.trainings import (
     add_ready_model,
     condition,
     container,
+    controller,
     end,
     job_ref,
     make_pod,
@@ -27,7 +30,9 @@ from support.trainings import (
     start,
     status,
     tabular,
+    training,
 )
+from support.world_facts import WorldFacts
 
 SHARED = {"storage": {"accessModes": ["ReadWriteMany"]}}
 TWO: dict[str, Any] = {"compute": {"nodes": 2, "gpu": "H100:4"}, "output": SHARED}
@@ -232,3 +237,55 @@ def test_a_place_that_is_taken_back_before_a_node_came_is_waited_for_again(world
     assert status(world)["reason"] == "WaitingForQueue"
     assert not status(world).get("history")
     assert [r.name for r in world.objects if r.kind == JOB] == ["t-1"]
+
+
+def decided(world: Yard, facts: WorldFacts) -> None:
+    """One decision with these facts, carried out."""
+    trainings = controller(world)
+    scene = trainings.view(world, facts, Key(NS, "t"))  # type: ignore[arg-type]
+    assert scene is not None
+    world.apply(trainings.decide(scene, world.now))
+
+
+def reads(world: Yard) -> set[Ref]:
+    return set(controller(world).reads(training(world), world))  # type: ignore[arg-type]
+
+
+def test_a_job_that_is_refused_says_why_and_is_tried_again(world: Yard) -> None:
+    facts = WorldFacts(world)
+    facts.refused[job_ref()] = RefusalFact("QuotaExceeded", "ResourceQuota gpus does not allow it.", world.now)
+    world.put(TRAINING, tabular())
+    decided(world, facts)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Queued", "QuotaExceeded")
+    assert status(world)["message"] == "ResourceQuota gpus does not allow it. It is tried again by itself."
+    assert job_ref() in world.objects  # the next try was the same plan's
+    run(world)
+    assert status(world)["reason"] == "WaitingForPod"
+
+
+def test_a_job_without_pods_is_asked_why(world: Yard) -> None:
+    begin(world)
+    events = Ref(EVENT, NS, "t-1")
+    assert events not in reads(world)
+    world.wait(11)
+    run(world)
+    assert status(world)["reason"] == "PodMissing"
+    assert events in reads(world)
+    facts = WorldFacts(world)
+    facts.refused[events] = RefusalFact("QuotaExceeded", "ResourceQuota gpus does not allow it.", world.now)
+    decided(world, facts)
+    assert status(world)["reason"] == "QuotaExceeded"
+    assert status(world)["message"].startswith("The Job gets no pods. ResourceQuota gpus")
+    assert events in reads(world)
+    pod = make_pod(world, job_ref())
+    run(world)
+    assert status(world)["reason"] == "Unschedulable"
+    assert events not in reads(world)
+    assert INVENTORY in reads(world)
+    facts.inventory = ()
+    decided(world, facts)
+    assert status(world)["reason"] == "NoNodeFits"
+    assert INVENTORY in reads(world)
+    schedule(world, pod)
+    run(world)
+    assert INVENTORY not in reads(world)

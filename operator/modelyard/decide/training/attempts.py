@@ -19,6 +19,7 @@ from modelyard.decide.training.making import begin, make
 from modelyard.decide.training.output import output
 from modelyard.decide.training.ports import Attempt, Outcome
 from modelyard.decide.training.view import Context
+from modelyard.decide.training.waits import why_waiting
 from modelyard.plan import Delete
 from modelyard.resources.meta import JOB
 from modelyard.resources.objects import is_deleting, ref_to, uid_of
@@ -126,6 +127,7 @@ def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
         phases.committed(draft, "Running", reason, f"Attempt {number} runs{where}.{warning}", handed_over=True)
         return
     assert waiting is not None, "an attempt that does not run yet says what it waits for"
+    waiting = why_waiting(ctx, draft, attempt, waiting)
     phases.committed(draft, attempt.state, waiting.reason, waiting.message, handed_over=True)
 
 

@@ -20,6 +20,7 @@ from modelyard.resources.objects import annotation, is_deleting, owner_reference
 from modelyard.resources.times import format_time
 
 TAKEN_RECHECK_SECONDS: Final = 30
+TRIED_AGAIN: Final = "It is tried again by itself."
 
 
 def commit(ctx: Context, draft: Draft, inputs: tuple[dict[str, Any], ...]) -> None:
@@ -78,10 +79,15 @@ def make(ctx: Context, draft: Draft) -> None:
         phases.committed(draft, "Queued", "NameTaken", message, handed_over=handed_over, stalled=True)
         draft.look_again(TAKEN_RECHECK_SECONDS)
         return
-    phases.committed(draft, "Queued", "Starting", f"Attempt {number} is being made.", handed_over=handed_over)
+    service = ctx.compute.service(ctx.view.training)
+    names = [claim_name if claim is None else "", service["metadata"]["name"] if service else "", job_name]
+    refused = next((ctx.view.refused[name] for name in names if name in ctx.view.refused), None)
+    if refused is not None:
+        phases.committed(draft, "Queued", refused.reason, f"{refused.message} {TRIED_AGAIN}", handed_over=handed_over)
+    else:
+        phases.committed(draft, "Queued", "Starting", f"Attempt {number} is being made.", handed_over=handed_over)
     if claim is None:
         draft.then(Create(PVC, output_claim(ctx, claim_name)))
-    service = ctx.compute.service(ctx.view.training)
     if service is not None and ctx.view.service is None:
         draft.then(Create(SERVICE, service))
     inputs = draft.status.get("inputs")

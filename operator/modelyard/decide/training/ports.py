@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from modelyard.observed import NodeFact
 from modelyard.plan import Obj
 
 
@@ -106,6 +107,10 @@ class Compute(Protocol):
 
     def service(self, training: Obj) -> dict[str, Any] | None:
         """What else an attempt's pods need before they are made, for all attempts; None for nothing."""
+        ...
+
+    def capacity(self, spec: Mapping[str, Any], nodes: Sequence[NodeFact]) -> Cause | None:
+        """Why these nodes have no place for a run, for ever or for now; None where that is not so."""
         ...
 
     def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from modelyard.decide.ports import DataPlane
 from modelyard.decide.training.ports import Compute
+from modelyard.observed import NodeFact, RefusalFact
 from modelyard.plan import Obj
 from modelyard.resources.names import training_job
 from modelyard.resources.objects import controller_uid, uid_of
@@ -24,7 +26,9 @@ class TrainingView:
     has their names. `dataset_claim` is the user's own; it counts only if `dataset_claim_read`. `jobs` and `pods` are
     of this Training's attempts, `analyses` and `analysis_pods` of its analysis; `strangers`, by name, are Jobs of
     others that have our names. `service`: whatever has the name of what connects several nodes. `inputs`, by name:
-    volumes of Models' versions. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
+    volumes of Models' versions. `refused`, by name: what of ours the cluster did not take, `no_pods`: why the Job makes
+    none. `nodes` are the cluster's, where they were asked for; `node_prices`: of a GPU and hour on those that the run
+    holds, where they say so. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
     that want to save under the same name. `origin` is the Training to go on from, with its output volume;
     `successors` are those that go on from this one. `node` is
     the first one of the attempt, as far as its labels are needed.
@@ -44,6 +48,10 @@ class TrainingView:
     strangers: Mapping[str, Obj] = field(default_factory=dict)
     service: Obj | None = None
     inputs: Mapping[str, Obj] = field(default_factory=dict)
+    refused: Mapping[str, RefusalFact] = field(default_factory=dict)
+    no_pods: RefusalFact | None = None
+    nodes: tuple[NodeFact, ...] | None = None
+    node_prices: Mapping[str, Decimal] = field(default_factory=dict)
     saved: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
     origin: Obj | None = None
