@@ -305,3 +305,47 @@ def test_a_create_is_never_asked_for_while_a_pod_of_an_earlier_attempt_runs() ->
         world.apply(plan)
     assert training(world)["status"]["attempts"]["number"] == 1
     assert Ref(PVC, NS, "trn-t-output") in world.objects
+
+
+def both(world: Yard) -> None:
+    """The operator looks at both Trainings until neither asks for anything."""
+    for _ in range(3):
+        run(world, "u")
+        run(world)
+
+
+def test_from_every_prefix_a_run_that_goes_on_from_another_holds_it_and_lets_it_go() -> None:
+    world = Yard()
+    add_ready_model(world)
+    world.put(TRAINING, tabular())
+    run(world)
+    move(world), move(world), move(world)
+    left = {**json.loads(DONE), "checkpoint": {"step": 40, "path": "checkpoints/step-00000040"}}
+    end(world, Ref(POD, NS, "t-1-pod"), 0, json.dumps(left))
+    run(world)
+    release(world, Ref(JOB, NS, "t-1"))
+    run(world)
+    world.put(TRAINING, tabular("u", checkpoint={"from": {"training": "t"}}))
+    held = False
+    for deleted in (False, True):
+        if deleted:
+            world.remove(T)
+            world.remove(Ref(TRAINING, NS, "u"))
+            world.settle()
+        for _ in range(8):
+            for name in ("u", "t"):
+                plan = decide(world, Key(NS, name))
+                if plan is None:
+                    continue
+                ends = []
+                for upto in range(len(plan.actions) + 1):
+                    clone = world.copy()
+                    clone.apply(plan, upto)
+                    both(clone)
+                    ends.append(shape(clone))
+                assert all(e == ends[-1] for e in ends), f"the end depends on where {plan.actions} stops"
+                world.apply(plan)
+                world.settle()
+                held = held or bool((world.objects.get(T) or {"metadata": {}})["metadata"].get("finalizers"))
+    assert held
+    assert T not in world.objects
