@@ -324,6 +324,31 @@ def test_run_seconds_count_running_time_only_and_can_be_changed(world: Yard) -> 
     assert status(world)["activeSeconds"] == 100
 
 
+@pytest.mark.parametrize(
+    ("spec", "bound", "reason", "words"),
+    [
+        ({"compute": {"queueName": "q"}}, "queueSeconds", "QueueTimeout", "No place in the queue within the 100 s"),
+        ({}, "provisionSeconds", "ProvisionTimeout", "Not running within the 100 s of"),
+    ],
+)
+def test_waiting_is_bounded_and_the_bound_can_be_changed(
+    world: Yard, spec: Any, bound: str, reason: str, words: str
+) -> None:
+    begin(world, timeouts={bound: 5000}, **spec)
+    if not spec:
+        make_pod(world, job_ref())
+        run(world)
+    world.wait(99)
+    edit_spec(world, timeouts={bound: 100})
+    assert run(world).requeue_after == 1
+    assert status(world)["phase"] == "Queued"
+    world.wait(1)
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Failed", reason)
+    assert words in status(world)["message"]
+    assert ("3 Insufficient nvidia.com/gpu" in status(world)["message"]) == (not spec), "what it waited for is told"
+
+
 def report(world: Yard, **progress: Any) -> None:
     """The collector writes what the pod has told."""
     said = {"attempt": 1, "lastReportTime": format_time(world.now), **progress}
