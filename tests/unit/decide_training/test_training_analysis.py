@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.decide.training.findings import read_findings
 from modelyard.plan import Create, Delete, Key, PatchStatus, Ref
 from modelyard.resources.meta import ANNOTATION_APPROVE, ANNOTATION_RESYNC, JOB, PVC, TRAINING
 from modelyard_training.params.analysis import pack, unpack
@@ -103,7 +104,8 @@ def test_a_run_is_looked_at_and_goes_on_by_itself(world: Yard) -> None:
     assert found["effectiveParams"]["batchSize"] == 64, "suggestions are taken only where they are asked for"
     assert not looks(world)
     assert job_ref() in world.objects
-    assert [e.reason for e in world.events][:1] == ["Analyzing"]
+    told = [(e.reason, e.type) for e in world.events]
+    assert told == [("Analyzing", "Normal"), ("Analyzed", "Normal"), ("AnalysisWarnings", "Warning")]
 
 
 def test_its_pod_has_no_gpu_no_token_and_none_of_the_users_variables(world: Yard) -> None:
@@ -217,6 +219,7 @@ def test_a_look_that_breaks_does_not_keep_the_run_from_beginning(world: Yard, co
     assert found["frozen"]
     assert found["analysis"]["reason"] in ("Error", "Killed")
     assert "profile" not in found["analysis"]
+    assert ("AnalysisFailed", "Warning") in [(e.reason, e.type) for e in world.events]
 
 
 def test_without_findings_there_are_no_suggestions_to_take(world: Yard) -> None:
@@ -303,3 +306,29 @@ def test_what_comes_from_a_pod_is_bounded() -> None:
     assert unpack(pack({"a": "x" * 100_000})) is None
     assert unpack("}{") is None
     assert unpack(None) is None
+
+
+def test_findings_that_do_not_fit_a_status_are_left_out() -> None:
+    deep: dict[str, Any] = {}
+    inner = deep
+    for _ in range(20):
+        inner["a"] = {}
+        inner = inner["a"]
+    said = {
+        "profile": {"rows": 10**30, "none": None, "deep": deep, "long": "x" * 5000, "many": list(range(5000))},
+        "model": "not a map",
+        "warnings": ["w" * 5000, 7, *(["more"] * 50)],
+        "digest": "of its own",
+        "estimate": {"hours": -1},
+        "unknown": 1,
+    }
+    found = read_findings(pack(said))
+    assert found is not None
+    assert set(found) == {"profile", "warnings"}
+    assert found["profile"]["rows"] == 1e30
+    assert set(found["profile"]) == {"rows", "deep", "long", "many"}
+    assert len(found["profile"]["long"]) == 512
+    assert len(found["profile"]["many"]) == 256
+    assert len(found["warnings"]) == 16
+    assert len(json.dumps(found["profile"]["deep"])) < 200
+    assert read_findings(pack({"message": "no profile"})) is None

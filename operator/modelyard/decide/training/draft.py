@@ -6,7 +6,7 @@ anything is made or deleted, and a plan that stops anywhere is taken up where it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -123,12 +123,26 @@ class Draft:
         trouble = self.phase == "Validating" or (stays and status.get("reason") in _TROUBLES)
         if trouble and status.get("reason") != self.old.get("reason"):
             events.append(Event(*about, str(status["reason"]), str(status.get("message", "")), "Warning"))
+        found, known = status.get("analysis") or {}, self.old.get("analysis") or {}
+        if "time" in found and found["time"] != known.get("time") and found.get("reason") != "BadInput":
+            events += [Event(*about, reason, words, kind) for reason, words, kind in _of_analysis(found)]
         saved = find(status["conditions"], "Saved")
         before = find(self.old.get("conditions") or (), "Saved") or {}
         if saved is not None and saved["reason"] not in (before.get("reason"), "Waiting", "Saving"):
             good = saved["status"] == "True"
             events.append(Event(*about, saved["reason"], saved["message"], "Normal" if good else "Warning"))
         return events
+
+
+def _of_analysis(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Literal["Normal", "Warning"]]]:
+    """Reason, words and kind of what is told when a look at the data is over."""
+    message = str(found.get("message") or "")
+    if "profile" not in found:
+        yield "AnalysisFailed", f"The data could not be analysed: {message}", "Warning"
+        return
+    yield "Analyzed", message, "Normal"
+    if warnings := found.get("warnings"):
+        yield "AnalysisWarnings", cut(" ".join(warnings), MESSAGE_MAX), "Warning"
 
 
 def _own(status: Mapping[str, Any]) -> dict[str, Any]:
