@@ -144,3 +144,7 @@ bench-collector: $(DEV)/bin/python ## 1,000 trainings that report every 5 s, on 
 .PHONY: bench-load
 bench-load: $(DEV)/bin/python ## The loader beside hf download, rclone and aria2c; figures in build/bench/load.json
 	@$(PYTHON) tests/bench/load.py
+
+.PHONY: bench-trainings
+bench-trainings: $(DEV)/bin/python ## From 1,000 Trainings to their Jobs, beside a raw client
+	@$(PYTHON) tests/bench/trainings.py

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from localcluster import ControlPlane
 from modelyard.plan import Kind
 from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, NAMESPACE, PVC
 from modelyard.resources.volumes import LABEL_DATASET
+from support.audit import Audit, Request
 from support.bench import Row, at_most, less_is_better, more_is_better, plain, publish
 from support.build import make_model, make_source, make_version
 from support.cluster import CRD, Kube, path_of, wait_for
@@ -44,7 +44,6 @@ CHANGES_AT = 5000
 PEER_MODEL = Kind("model.samzong.dev/v1", "Model", "models")
 PEER_SOURCE = Kind("model.samzong.dev/v1", "ModelSource", "modelsources")
 SETTINGS = {"dataPlane": "baize", "baize": {"loader": "modelyard"}, "logLevel": "INFO", "lease": {}}
-UNCOUNTED = {"leases", "events", "modelsources/status", "modelsources"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +97,18 @@ async def lap(plane: ControlPlane, kube: Kube, pid: int, name: str, model: Kind,
     """One operator's turn, in a namespace of its own."""
     namespace = f"bench-{name}"
     prepare(kube, namespace, source)
-    log = Log(plane, agent, namespace)
+    audit = audit_of(plane)
     cpu = cpu_seconds(pid)
     async with RawClient(plane.kubeconfig) as raw:
         began = time.time()
         await create_models(raw, model, namespace, range(MODELS))
         await until(raw, model, namespace, MODELS, complete)
-        seconds = log.last("status", began) - began
+        seconds = max(r.time for r in audit.requests(agent, namespace) if r.resource.endswith("/status")) - began
         cpu = cpu_seconds(pid) - cpu
         await make_ready(raw, namespace)
         await until(raw, model, namespace, MODELS, ready)
         await asyncio.sleep(2)
-    return Lap(seconds, cpu, memory_mib(pid), log.count() / MODELS)
+    return Lap(seconds, cpu, memory_mib(pid), len(counted(audit, agent, namespace)) / MODELS)
 
 
 async def raw_lap(plane: ControlPlane, kube: Kube, requests: float) -> float:
@@ -155,11 +154,11 @@ def scale_rows(plane: ControlPlane, kube: Kube, folder: Path) -> list[Row]:
         rows.append(at_most(f"dearest Model beside the cheapest, {STEPS[1:]}", "", spread, 1.2 / 0.8))
         rows.append(at_most(f"peak memory at {there} Models", "MiB", memory_mib(pid), 512))
         operator.terminate()
-        log, began = Log(plane, "modelyard-operator/"), time.monotonic()
+        audit, began = audit_of(plane), time.monotonic()
         operator.start()
         wait_for(lambda: settled(operator), "the restarted operator to have looked at everything", 300, 0.2)
         rows.append(at_most(f"restart to ready, {there} Models", "s", time.monotonic() - began, 15))
-        rows.append(plain("writes of the restarted operator", "", log.writes()))
+        rows.append(plain("writes of the restarted operator", "", sum(r.writes for r in counted(audit))))
     return rows
 
 
@@ -205,9 +204,9 @@ def rest(plane: ControlPlane, operator: OperatorProcess) -> int:
     """Writes in ten seconds without any change."""
     wait_for(lambda: operator.metric("modelyard_workqueue_depth") == 0, "the queue to be empty", 120)
     time.sleep(3)
-    log = Log(plane, "modelyard-operator/")
+    audit = audit_of(plane)
     time.sleep(10)
-    return log.writes()
+    return sum(r.writes for r in counted(audit))
 
 
 def settled(operator: OperatorProcess) -> bool:
@@ -215,46 +214,16 @@ def settled(operator: OperatorProcess) -> bool:
     return operator.ready() == "leading" and operator.metric("modelyard_workqueue_depth") == 0
 
 
-class Log:
-    """The audit log from now on: what one client asked for."""
+def counted(audit: Audit, agent: str = "modelyard-operator/", namespace: str | None = None) -> list[Request]:
+    """Requests about single objects, but for what is counted apart: Events, the lease, what a source is used by."""
+    apart = {"leases", "events", "modelsources", "modelsources/status"}
+    return [r for r in audit.requests(agent, namespace) if r.verb not in ("list", "watch") and r.resource not in apart]
 
-    def __init__(self, plane: ControlPlane, agent: str, namespace: str | None = None) -> None:
-        assert plane.audit_log is not None
-        self._path, self._agent, self._namespace = plane.audit_log, agent, namespace
-        self._start = self._path.stat().st_size
 
-    def last(self, subresource: str, began: float) -> float:
-        """When the last write to that subresource was answered, in seconds since the epoch."""
-        times = [
-            e["stageTimestamp"] for e in self._entries() if (e.get("objectRef") or {}).get("subresource") == subresource
-        ]
-        return max((datetime.fromisoformat(t).timestamp() for t in times), default=began)
-
-    def count(self) -> int:
-        """Requests of any kind about single objects, but for what is counted apart."""
-        return sum(e["verb"] not in ("list", "watch") for e in self._counted())
-
-    def writes(self) -> int:
-        """Requests that change something."""
-        return sum(e["verb"] in ("create", "update", "patch", "delete") for e in self._counted())
-
-    def _counted(self) -> Iterator[Obj]:
-        for entry in self._entries():
-            ref = entry.get("objectRef") or {}
-            resource = "/".join(filter(None, (ref.get("resource"), ref.get("subresource"))))
-            if resource and resource not in UNCOUNTED:
-                yield entry
-
-    def _entries(self) -> Iterator[Obj]:
-        with self._path.open("rb") as file:
-            file.seek(self._start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                entry = json.loads(line)
-                place = (entry.get("objectRef") or {}).get("namespace", "")
-                if entry.get("userAgent", "").startswith(self._agent) and self._namespace in (None, place):
-                    yield entry
+def audit_of(plane: ControlPlane) -> Audit:
+    """The audit log from now on."""
+    assert plane.audit_log is not None
+    return Audit(plane.audit_log)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -21,6 +22,8 @@ class Request:
     namespace: str
     name: str
     code: int
+    time: float
+    """When it was answered, in seconds since the epoch."""
 
     @property
     def writes(self) -> bool:
@@ -62,4 +65,5 @@ class Audit:
                     namespace=ref.get("namespace", ""),
                     name=ref.get("name", ""),
                     code=(entry.get("responseStatus") or {}).get("code", 0),
+                    time=datetime.fromisoformat(entry["stageTimestamp"]).timestamp(),
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from modelyard import __version__
 from modelyard.cluster import errors
 from modelyard.plan import Kind, Obj, Ref
 
-APPLY = "application/apply-patch+yaml"
+APPLY = "application/apply-patch+yaml; charset=utf-8"
+"""With a charset, so that the generated client sends our text and not its own JSON, which is no YAML for every text."""
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
@@ -126,7 +128,7 @@ class Client:
     async def apply(self, ref: Ref, body: Obj, *, field_manager: str, force: bool, subresource: str = "") -> Dict:
         """Server-side apply."""
         query = {"fieldManager": field_manager, **({"force": "true"} if force else {})}
-        return await self._patch(ref, APPLY, body, query, subresource)
+        return await self._patch(ref, APPLY, as_yaml(body), query, subresource)
 
     async def merge(self, ref: Ref, body: Obj) -> Dict:
         """JSON merge patch."""
@@ -218,6 +220,16 @@ class Client:
         if not 200 <= code < 300:
             raise errors.from_status(what, code, _decode(raw), response.headers)
         return bytes(raw)
+
+
+_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What YAML does not take, or takes as the end of a line; JSON has it as it is."""
+
+
+def as_yaml(body: Obj) -> bytes:
+    """JSON that is YAML as well: no pairs of surrogates, which YAML refuses, for what lies beyond 16 bits."""
+    text = json.dumps(body, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def matches(selector: str | None, obj: Obj) -> bool:
