@@ -103,7 +103,7 @@ class TrainingController:
             yield _service_ref(root)
         if wants_events(status):
             yield _job_events(root)
-        if wants_nodes(status) and not self._settings.watch_namespaces:
+        if wants_nodes(status):
             yield INVENTORY
         if status.get("reason") == "NameTaken":
             yield from _our_names(root)

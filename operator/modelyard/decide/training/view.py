@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 
 from modelyard.decide.ports import DataPlane
 from modelyard.decide.training.ports import Compute
@@ -27,11 +26,10 @@ class TrainingView:
     of this Training's attempts, `analyses` and `analysis_pods` of its analysis; `strangers`, by name, are Jobs of
     others that have our names. `service`: whatever has the name of what connects several nodes. `inputs`, by name:
     volumes of Models' versions. `refused`, by name: what of ours the cluster did not take, `no_pods`: why the Job makes
-    none. `nodes` are the cluster's, where they were asked for; `node_prices`: of a GPU and hour on those that the run
-    holds, where they say so. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings
-    that want to save under the same name. `origin` is the Training to go on from, with its output volume;
-    `successors` are those that go on from this one. `node` is
-    the first one of the attempt, as far as its labels are needed.
+    none. `nodes` are the cluster's, where they were asked for. `saved`: volumes that hold versions of the Model to save
+    to. `rivals`: other Trainings that want to save under the same name. `origin` is the Training to go on from, with
+    its output volume; `successors` are those that go on from this one. `node` is the first one of the attempt, as far
+    as its labels are needed.
     """
 
     training: Obj
@@ -51,7 +49,6 @@ class TrainingView:
     refused: Mapping[str, RefusalFact] = field(default_factory=dict)
     no_pods: RefusalFact | None = None
     nodes: tuple[NodeFact, ...] | None = None
-    node_prices: Mapping[str, Decimal] = field(default_factory=dict)
     saved: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
     origin: Obj | None = None
