@@ -8,7 +8,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import modelyard_training.core.run as core  # the process that is forked has it
+# The process that is forked has all of these: seconds of imports.
+import torch.distributed.checkpoint.hf_storage
+import torch.distributed.checkpoint.state_dict_loader
+import torch.distributed.checkpoint.state_dict_saver  # noqa: F401
+import torchmetrics.functional  # noqa: F401
+
+import modelyard_training.core.run as core
 import modelyard_training.recipes.tabular  # noqa: F401
 from modelyard_training.core.stop import Stop
 
