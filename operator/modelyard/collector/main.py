@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from modelyard.cluster.certificate import Certificate
 from modelyard.cluster.client import Client, LoginError, connect
 from modelyard.cluster.logs import set_up_logging
 from modelyard.collector.access import Access, UnavailableError
@@ -27,7 +28,6 @@ from modelyard.collector.downloads import Downloads
 from modelyard.collector.gate import Gate
 from modelyard.collector.metrics import Metrics
 from modelyard.collector.server import Server, health
-from modelyard.collector.tls import Certificate
 from modelyard.collector.writer import Writer
 from modelyard.plan import Key
 from modelyard.settings import CurveStore, Settings, SettingsError, load_settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from modelyard.kubectl.source import Scope, Source, SourceError
@@ -9,6 +10,19 @@ from modelyard.kubectl.source import Scope, Source, SourceError
 KINDS: Final = ("models", "modelsources", "trainings", "pods", "datasets", "errors", "statistics")
 COMMANDS: Final = ("get", "watch", "top", "logs", "completion")
 SHELLS: Final = ("bash", "zsh", "fish", "kubectl")
+
+_VALUES: Final = (
+    *("-n", "--namespace", "-o", "--output", "-l", "--selector", "--metric", "--tail"),
+    *("--kubeconfig", "--context", "--api", "--api-ca"),
+)
+"""Options that a value follows."""
+_FLAGS: Final = {
+    "all": ("--namespace", "--all-namespaces", "--kubeconfig", "--context", "--api", "--api-ca"),
+    "get": ("--output", "--selector"),
+    "watch": ("--output", "--metric", "--until-over"),
+    "top": ("--output",),
+    "logs": ("--follow", "--tail"),
+}
 
 _SCRIPTS: Final = {
     "bash": """_kubectl_modelyard() {
@@ -27,7 +41,8 @@ compdef _kubectl_modelyard kubectl-modelyard
     # kubectl runs a program of this name when it completes words of the plugin.
     "kubectl": """#!/bin/sh
 # Save as kubectl_complete-modelyard in a folder of PATH, and make it executable.
-exec kubectl-modelyard __complete "$@"
+kubectl-modelyard __complete "$@"
+echo :4  # no names of files besides
 """,
 }
 
@@ -39,20 +54,52 @@ def script(shell: str) -> str:
 
 def candidates(words: list[str], source: Source | None, namespace: str) -> list[str]:
     """What may stand at the place of the last word."""
-    before = [word for word in words[:-1] if not word.startswith("-")]
-    match before:
+    before, current = words[:-1], words[-1]
+    named, values = _parsed(before)
+    if before and before[-1] in _VALUES:
+        return _values(before[-1], source)
+    if current.startswith("-"):
+        return [*_FLAGS["all"], *_FLAGS.get(named[0], ())] if named else []
+    home = values.get("-n") or values.get("--namespace") or namespace
+    match named:
         case []:
             return list(COMMANDS)
         case ["completion"]:
             return list(SHELLS)
         case ["get" | "watch"]:
-            return list(KINDS)
+            kind, slash, _ = current.partition("/")
+            if slash and kind in KINDS[:5]:
+                return [f"{kind}/{name}" for name in _names(source, kind, home)]
+            return list(KINDS if named == ["get"] else KINDS[:5])
         case ["get" | "watch", kind] if kind in KINDS[:5]:
-            return _names(source, kind, namespace)
+            return _names(source, kind, home)
         case ["logs"]:
-            return _names(source, "trainings", namespace)
+            return _names(source, "trainings", home)
         case _:
             return []
+
+
+def _parsed(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Words that name things, and the values of options."""
+    named: list[str] = []
+    values: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option in _VALUES:
+            values[option] = value if equals else next(rest, "")
+        elif not word.startswith("-"):
+            named.append(word)
+    return named, values
+
+
+def _values(option: str, source: Source | None) -> list[str]:
+    if option in ("-o", "--output"):
+        return ["table", "json", "yaml", "name"]
+    if option in ("-n", "--namespace") and source is not None:
+        with contextlib.suppress(SourceError):
+            return source.namespaces()
+    return []
 
 
 def _names(source: Source | None, kind: str, namespace: str) -> list[str]:

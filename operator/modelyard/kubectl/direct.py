@@ -41,6 +41,10 @@ class Direct:
         self._api = client.ApiClient(login.configuration)
         self._api.user_agent = "kubectl-modelyard"
 
+    def namespaces(self) -> list[str]:
+        """Names of all namespaces, if one may list them."""
+        return [item["metadata"]["name"] for item in self._ask(_path(meta.NAMESPACE, None), {})["items"]]
+
     def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
         """Rows of a kind."""
         shown = BY_PLURAL[plural]

@@ -29,6 +29,10 @@ class Remote:
         context = ssl.create_default_context(cafile=ca_file)
         self._opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
 
+    def namespaces(self) -> list[str]:
+        """Names of namespaces."""
+        return [row["name"] for row in self._json("/namespaces")["items"]]
+
     def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
         """Rows of a kind, of all pages."""
         query: dict[str, Any] = {**_where(scope), "labelSelector": selector, "limit": 500}

@@ -42,6 +42,10 @@ class Source(Protocol):
     words: str
     """What it is, for people."""
 
+    def namespaces(self) -> list[str]:
+        """Names of namespaces that one may see. Raises SourceError."""
+        ...
+
     def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
         """Rows of a kind. Raises SourceError."""
         ...

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from modelyard import __version__
 from modelyard.cluster import errors
+from modelyard.cluster.certificate import Certificate
 from modelyard.cluster.client import Client, LoginError, connect
 from modelyard.cluster.feed import Feed
 from modelyard.cluster.logs import set_up_logging, where
@@ -105,12 +106,15 @@ class Process:
         api = self._settings.api
         stop = asyncio.Event()
         self._on_signals(stop)
+        certificate = _certificate(api)
         probes = await serve_probes(self.service, api.metrics_port)
-        server = _Server(_uvicorn(api, guarded(self.service)))
+        server = _Server(_uvicorn(api, guarded(self.service), certificate))
         self._start("server", server.serve())
         self._start("freshness", self.service.freshness.run())
         self._start("followers", self.service.followers.run())
         self._start("caches", self._fill(stop))
+        if certificate is not None:
+            self._start("certificate", certificate.watch())
         self._start("signals", stop.wait())
         try:
             while True:
@@ -282,8 +286,17 @@ def _check_authentication(api: Api) -> None:
     print("WARNING: no authentication: whoever reaches this port sees everything.", file=sys.stderr)
 
 
-def _uvicorn(api: Api, app: ASGIApp) -> uvicorn.Config:
-    tls = api.tls_dir
+def _certificate(api: Api) -> Certificate | None:
+    """What to serve with, followed as it is renewed; None: plain HTTP. Raises SettingsError."""
+    if api.tls_dir is None:
+        return None
+    found = Certificate(api.tls_dir)
+    if not found.load():
+        raise SettingsError("api.tlsDir holds no tls.crt and tls.key that fit together.")
+    return found
+
+
+def _uvicorn(api: Api, app: ASGIApp, certificate: Certificate | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=api.host,
@@ -298,8 +311,7 @@ def _uvicorn(api: Api, app: ASGIApp) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=_STOP_SECONDS,
-        ssl_certfile=str(tls / "tls.crt") if tls else None,
-        ssl_keyfile=str(tls / "tls.key") if tls else None,
+        ssl_context_factory=(lambda *_: certificate.context) if certificate is not None else None,
     )
 
 

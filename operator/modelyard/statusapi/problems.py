@@ -152,8 +152,13 @@ def unavailable(stale_since: str | None = None) -> Problem:
     )
 
 
-def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI entries for these problems and for those that any request can meet."""
+def documented(*codes: int, tagged: bool = True) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for these problems and for those that any request can meet. `tagged`: it has an entity tag."""
     always = (400, 401, 403, 422, 429, 503, 504)
     schema = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    return {code: {"description": _TITLES[code], "content": {MEDIA_TYPE: schema}} for code in sorted({*always, *codes})}
+    entries: dict[int | str, dict[str, Any]] = {}
+    if tagged:
+        entries[304] = {"description": "What `If-None-Match` names is still what there is"}
+    for code in sorted({*always, *codes}):
+        entries[code] = {"description": _TITLES[code], "content": {MEDIA_TYPE: schema}}
+    return entries

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import urllib.request
 from pathlib import Path
+
+import httpx2
 
 from localcluster import ControlPlane
 from modelyard.resources.meta import MODEL
 from support.cluster import Kube, wait_for
 from support.statusapi import SPECS, ApiProcess, Follower, account, api_process, make, token_of
+from support.tls_sink import certificates
 
 
 def compact(plane: ControlPlane) -> None:
@@ -121,3 +125,34 @@ def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path:
         assert process.process is not None
         assert process.process.wait(30) == 2
         assert "loopback" in process.log
+
+
+def test_tls_is_renewed_and_only_named_origins_may_ask(api_kubeconfig: Path, admin_token: str, tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    tls = certificates(tmp_path / "tls")
+    settings = {"tlsDir": str(tmp_path / "tls"), "allowedOrigins": ["https://ui.example.com"]}
+    with api_process(tmp_path, api_kubeconfig, api=settings) as process:
+        url = process.url.replace("http:", "https:")
+
+        def ask(origin: str, method: str = "GET", **headers: str) -> httpx2.Response:
+            verify = ssl.create_default_context(cadata=tls.ca_pem)
+            with httpx2.Client(verify=verify, trust_env=False) as http:
+                sent = {"Authorization": f"Bearer {admin_token}", "Origin": origin, **headers}
+                return http.request(method, f"{url}/api/v1/models", headers=sent)
+
+        answer = ask("https://ui.example.com")
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://ui.example.com"
+        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+        assert ask("https://ui.example.com", "OPTIONS", **asked).status_code == 200
+        assert "Access-Control-Allow-Origin" not in ask("https://evil.example.com").headers
+        tls = certificates(tmp_path / "tls")
+
+        def renewed() -> bool:
+            try:
+                return ask("https://ui.example.com").status_code == 200
+            except httpx2.ConnectError:
+                return False
+
+        wait_for(renewed, "the new certificate", 60)

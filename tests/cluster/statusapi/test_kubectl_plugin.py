@@ -151,6 +151,17 @@ def test_kubectl_finds_it_and_names_complete(plugin: Plugin, kube: Kube, filled:
     said = subprocess.run(words, check=True, capture_output=True, text=True, env=env).stdout.split()
     assert said[:3] == ["models", "modelsources", "trainings"]
 
+    def complete(*typed: str) -> list[str]:
+        command = [*words[:4], *typed]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.split()
+
+    assert complete("get", "-n", filled, "models", "") == ["one"]
+    assert complete("get", "-n", filled, "trainings/") == ["trainings/one"]
+    assert complete("logs", f"--namespace={filled}", "") == ["one"]
+    assert filled in complete("get", "models", "-n", "")
+    assert complete("get", "models", "-o", "") == ["table", "json", "yaml", "name"]
+    assert "--follow" in complete("logs", "--")
+
 
 def test_who_may_see_nothing_is_told_so(
     control_plane: ControlPlane, api: ApiProcess, kube: Kube, tmp_path: Path

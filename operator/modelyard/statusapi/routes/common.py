@@ -53,6 +53,6 @@ def answer(request: Request, content: bytes | BaseModel | dict[str, Any]) -> Res
     tag = f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {**_HEADERS, "ETag": tag}
     known = [text.strip() for text in request.headers.get("if-none-match", "").split(",")]
-    if tag in known or "*" in known:
+    if request.method == "GET" and (tag in known or "*" in known):
         return Response(status_code=304, headers=headers)
     return Response(body, 200, headers, "application/json")

@@ -17,7 +17,7 @@ router = APIRouter(tags=["secrets"])
     "/secrets/validate",
     operation_id="validate-secret",
     response_model=SecretCheck,
-    responses=problems.documented(413, 415),
+    responses=problems.documented(413, 415, tagged=False),
 )
 async def validate(request: Request, service: Shared, caller: Asking, body: SecretCheckRequest) -> Response:
     """Applies the rules of a source's type to names of keys, and says what the operator found in the Secret.

@@ -27,7 +27,7 @@ then `synced`, then `change` as they come. `change` has `{"op":"put","object":{â
 that is not known any more. `heartbeat` comes when it is quiet, and says whether the cluster is reached; `end` says why
 the stream ends. Needs the rights to list and to watch."""
 _DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    **problems.documented(),
+    **problems.documented(tagged=False),
     200: {"description": "The stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
 }
 
