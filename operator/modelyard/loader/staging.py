@@ -74,6 +74,7 @@ class Staging:
         self._parts = self.folder / "parts"
         self._journal = self.folder / "journal"
         self._lock = threading.Lock()
+        self._folders: set[Path] = set()
         discard(state, keep=self.folder)
 
     @staticmethod
@@ -152,7 +153,9 @@ class Staging:
         with self._lock:
             with open(self._journal, "a", encoding="utf-8") as journal:
                 journal.write(self._line(file, entry))
-            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.parent not in self._folders:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                self._folders.add(place.parent)
             os.rename(self.part(file), place)
 
     @staticmethod

@@ -6,21 +6,29 @@ Bytes are taken as they are on the wire (no content coding is asked for), so off
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+import urllib3
+from urllib3 import exceptions as errors
 
 from modelyard.loader.content import Algorithm
 from modelyard.loader.failure import LoadError
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
+_CHUNK_BYTES = 1 << 18
+_LITTLE_BYTES = 1 << 16
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 TIMEOUT = httpx2.Timeout(connect=10, read=60, write=30, pool=None)
 
@@ -103,11 +111,43 @@ def unreachable(error: BaseException, url: str) -> LoadError:
         told = "its name does not resolve"
     elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         told = "it refuses connections"
-    elif any(isinstance(cause, (httpx2.TimeoutException, TimeoutError)) for cause in causes):
+    elif any(isinstance(cause, (httpx2.TimeoutException, errors.TimeoutError, TimeoutError)) for cause in causes):
         told = "it does not answer in time"
     else:
         told = "the connection broke"
     return LoadError("Unreachable", f"{host(url)} can't be reached: {told}.", retryable=True)
+
+
+class Response:
+    """An answer with its body unread. `url` is the one that gave it, after redirects."""
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str, *, empty: bool) -> None:
+        self.status_code = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self.url = url
+        self._raw = raw
+        self._empty = empty
+
+    def chunks(self) -> Iterator[bytes]:
+        """Bytes as they arrive, as they are on the wire.
+
+        Raises:
+            LoadError: Unreachable when the connection breaks.
+        """
+        try:
+            while chunk := self._raw.read1(_CHUNK_BYTES, decode_content=False):
+                yield chunk
+        except errors.HTTPError as error:
+            raise unreachable(error, self.url) from None
+
+    def close(self) -> None:
+        """Lets go of the connection: for the next request, where the answer is at its end or the rest is little."""
+        rest = self._raw.length_remaining
+        if self._empty or (rest is not None and rest <= _LITTLE_BYTES):
+            self._raw.drain_conn()
+        else:
+            self._raw.close()
+        self._raw.release_conn()
 
 
 class HttpBody:
@@ -115,10 +155,10 @@ class HttpBody:
 
     digests: tuple[tuple[Algorithm, str], ...] = ()
 
-    def __init__(self, response: httpx2.Response, offset: int) -> None:
+    def __init__(self, response: Response, offset: int) -> None:
         self.offset = offset
         self.headers = response.headers
-        self.url = str(response.url)
+        self.url = response.url
         self._response = response
 
     def chunks(self) -> Iterator[bytes]:
@@ -127,26 +167,20 @@ class HttpBody:
         Raises:
             LoadError: Unreachable when the connection breaks.
         """
-        try:
-            yield from self._response.iter_raw()
-        except httpx2.TransportError as error:
-            raise unreachable(error, self.url) from None
+        yield from self._response.chunks()
 
 
-def small(response: httpx2.Response, most: int) -> bytes:
+def small(response: Response, most: int) -> bytes:
     """A whole answer that must not be larger than `most` bytes.
 
     Raises:
         LoadError: BadInput when it is; Unreachable when the connection breaks.
     """
     found = bytearray()
-    try:
-        for chunk in response.iter_raw():
-            found += chunk
-            if len(found) > most:
-                raise LoadError("BadInput", f"{shown(str(response.url))} answers with more than {most} bytes.")
-    except httpx2.TransportError as error:
-        raise unreachable(error, str(response.url)) from None
+    for chunk in response.chunks():
+        found += chunk
+        if len(found) > most:
+            raise LoadError("BadInput", f"{shown(response.url)} answers with more than {most} bytes.")
     return bytes(found)
 
 
@@ -158,8 +192,10 @@ class Transport:
         self._credentials = dict(credentials)
         self._trusted = origin(trusted)
         self._explain = explain
-        limits = httpx2.Limits(max_connections=32, max_keepalive_connections=16)
-        self._client = httpx2.Client(timeout=TIMEOUT, limits=limits, follow_redirects=False)
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it quotes what servers and errors say
+        self._proxies = getproxies()
+        self._pools: dict[tuple[str | None, str], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def send(
@@ -170,7 +206,7 @@ class Transport:
         *,
         secret: Mapping[str, str] | None = None,
         content: bytes | None = None,
-    ) -> Iterator[httpx2.Response]:
+    ) -> Iterator[Response]:
         """An answer with its body unread, after redirects. `secret` are headers that only this URL's origin ever gets.
 
         Raises:
@@ -196,16 +232,36 @@ class Transport:
                 return
         raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> httpx2.Response:
+    def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Response:
         sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
-            return self._client.send(
-                self._client.build_request(method, url, headers=sent, content=content), stream=True
+            raw = self._pool(url).request(
+                method, url, body=content, headers=sent, redirect=False, preload_content=False, decode_content=False
             )
-        except httpx2.TransportError as error:
-            raise unreachable(error, url) from None
-        except (httpx2.InvalidURL, UnicodeError):
+        except (errors.LocationValueError, UnicodeError):
             raise LoadError("BadInput", "The address is not a valid URL.") from None
+        except errors.HTTPError as error:
+            raise unreachable(error, url) from None
+        return Response(raw, url, empty=method == "HEAD")
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections to use: straight, or by the proxy that the environment names for this URL."""
+        parts = urlsplit(url)
+        found = self._proxies.get(parts.scheme) or self._proxies.get("all")
+        proxy = None if not found or proxy_bypass(parts.hostname or "") else found
+        key = proxy, parts.scheme
+        with self._lock:
+            if key not in self._pools:
+                settings: dict[str, Any] = {
+                    "retries": False,
+                    "timeout": urllib3.Timeout(connect=10, read=60),
+                    "maxsize": 16,
+                }
+                if parts.scheme == "https":  # reading all authorities takes its time
+                    settings["ssl_context"] = httpx2.create_ssl_context()
+                made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+                self._pools[key] = made
+            return self._pools[key]
 
     @staticmethod
     def _follow(url: str, location: str) -> str:
