@@ -61,6 +61,15 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.recipe.image.architecture: CNN is trained from scratch; remove spec.model, or set it to Pretrained.",
     ),
     (
+        "texts from scratch on a base model",
+        {
+            "recipe": {"name": "text-classification", "text": {"architecture": "LSTM"}},
+            "model": {"ref": {"name": "rows", "version": "v1"}},
+        },
+        "InvalidSpec",
+        "spec.recipe.text.architecture: LSTM is trained from scratch; remove spec.model, or set it to Pretrained.",
+    ),
+    (
         "no data",
         {"dataset": None},
         "InvalidSpec",

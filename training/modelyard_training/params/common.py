@@ -24,21 +24,22 @@ Value = bool | int | float | str | list[Any] | None
 class Unset:
     """What an unset field means, and the reason: `value`, unless a sibling field says otherwise.
 
-    `by`: a value for each value of the sibling; `times`: that multiple of the sibling. Siblings by their Python names.
+    `by`: a value for each value of the sibling; `first`: the same for another one, which goes before; `times`: that
+    multiple of the sibling. Siblings by their Python names.
     """
 
     value: Value
     why: str
     by: tuple[str, Mapping[str, Value]] | None = None
     times: tuple[str, float] | None = None
+    first: tuple[str, Mapping[str, Value]] | None = None
 
     def text(self) -> str:
         """One sentence for people, such as `Unset: 64 (small enough to …).`"""
         shown = "none" if self.value is None else _shown(self.value)
         if self.times is not None:
             shown = f"{self.times[1]:g} × {to_camel(self.times[0])}"
-        if self.by is not None:
-            name, values = self.by
+        for name, values in (rule for rule in (self.first, self.by) if rule is not None):
             shown += "".join(f", {_shown(v)} with {to_camel(name)} {k}" for k, v in values.items())
         return f"Unset: {shown} ({self.why})."
 
@@ -110,9 +111,9 @@ def _fallback(params: Params, name: str) -> Value:
         return None
     if rule.times is not None:
         return float(_value(params, rule.times[0])) * rule.times[1]
-    if rule.by is not None:
-        sibling, values = rule.by
-        return values.get(_value(params, sibling), rule.value)
+    for sibling, values in (one for one in (rule.first, rule.by) if one is not None):
+        if (given := _value(params, sibling)) in values:
+            return values[given]
     return rule.value
 
 

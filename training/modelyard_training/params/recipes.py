@@ -50,8 +50,8 @@ RECIPES: dict[str, Recipe] = {
     for r in (
         Recipe("tabular-classification", "tabular", TabularParams, "None", "Required", True),
         Recipe("tabular-regression", "tabular", TabularParams, "None", "Required", True),
-        Recipe("text-classification", "text", TextParams, "Required", "Required", True),
-        Recipe("text-regression", "text", TextParams, "Required", "Required", True),
+        Recipe("text-classification", "text", TextParams, "Optional", "Required", True),
+        Recipe("text-regression", "text", TextParams, "Optional", "Required", True),
         Recipe("image-classification", "image", ImageParams, "Optional", "Required", True),
         Recipe("image-regression", "image", ImageParams, "Optional", "Required", True),
         Recipe("causal-lm", "causalLM", CausalLMParams, "Required", "Required", True),

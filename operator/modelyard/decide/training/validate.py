@@ -77,7 +77,9 @@ def _recipe(ctx: Context) -> list[str]:
     recipe = RECIPES[ctx.spec.recipe.name]
     base = ctx.spec.model.ref if ctx.spec.model is not None else None
     found = []
-    if recipe.base_model == "Required" and base is None:
+    # A text recipe without a word of the architecture goes on from an encoder.
+    needed = recipe.base_model == "Required" or (recipe.family == "text" and not _asked(ctx))
+    if needed and base is None:
         found.append(
             str(Problem("spec.model.ref", f"is required: recipe {recipe.name} fine-tunes a base model; name its Model"))
         )
@@ -97,13 +99,19 @@ def _recipe(ctx: Context) -> list[str]:
 
 def _architecture(ctx: Context, family: str, based: bool) -> list[str]:
     """Whether a network from scratch is asked for beside a base model, or a base model's without one."""
-    asked = getattr(ctx.spec.recipe.params(), "architecture", None)
+    asked = _asked(ctx)
     at = f"spec.recipe.{family}.architecture"
     if asked == "Pretrained" and not based:
         return [str(Problem(at, "Pretrained goes on from a base model; name it in spec.model.ref"))]
     if asked not in (None, "Pretrained") and based:
         return [str(Problem(at, f"{asked} is trained from scratch; remove spec.model, or set it to Pretrained"))]
     return []
+
+
+def _asked(ctx: Context) -> str | None:
+    """`architecture` as it is written, where the recipe has it."""
+    found: str | None = getattr(ctx.spec.recipe.params(), "architecture", None)
+    return found
 
 
 def _model(ctx: Context) -> Refusal | None:

@@ -1,0 +1,103 @@
+"""Encoders of transformers from a base model, with a new head, trained in full or by LoRA."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes.common import loaded
+from modelyard_training.recipes.text.models import TextModel, labels
+
+
+def build(base: Path, params: dict[str, Any], classes: list[str] | None) -> TextModel:
+    """The base model with a head for the classes, or for a number. Raises `BadInput`."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = loaded(lambda: AutoTokenizer.from_pretrained(base, local_files_only=True), "tokenizer")
+    model: Any = loaded(
+        lambda: AutoModelForSequenceClassification.from_pretrained(
+            base,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            **labels(classes),
+        ),
+        "weights",
+    )
+    longest = _length_limit(model.config, params["maxLength"])
+    name = f"{model.config.model_type} ({params['method']})"
+    if params["method"] != "LoRA":
+        return TextModel.of_transformers(model, tokenizer, name, longest)
+    found = TextModel.of_transformers(_adapt(model, params["lora"]), tokenizer, name, longest)
+
+    def save(trained: Any, folder: Path) -> None:
+        found.save(trained.merge_and_unload(), folder)
+
+    return replace(found, save=save)
+
+
+def check_base(base: Path) -> dict[str, Any]:
+    """The base model's configuration. Raises `BadInput` unless the folder holds an encoder in safetensors."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CAN_CLASSIFY
+
+    if (base / "model_index.json").is_file():
+        raise BadInput("The base model is a diffusers pipeline: a text recipe needs an encoder such as BERT.")
+    if (base / "adapter_config.json").is_file() and not (base / "config.json").is_file():
+        raise BadInput("The base model is an adapter: name the model that it adapts, or its merged form.")
+    try:
+        config: dict[str, Any] = json.loads((base / "config.json").read_text())
+    except (OSError, ValueError):
+        raise BadInput(
+            "The base model has no readable config.json: check model.ref and the files that its version includes."
+        ) from None
+    kind, names = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or []]
+    if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
+        raise BadInput(
+            f"The base model is of the family '{kind}', which writes text: a text recipe needs an encoder like BERT. "
+            "For language models there is the recipe causal-lm."
+        )
+    if kind not in CAN_CLASSIFY or "auto_map" in config:
+        raise BadInput(
+            f"The base model's family '{kind}' is not an encoder that transformers can give a head for labels."
+        )
+    if not list(base.glob("*.safetensors")):
+        raise BadInput(
+            "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: "
+            "take a revision with safetensors, or include them in the version."
+        )
+    return config
+
+
+def _length_limit(config: Any, wanted: int) -> int:
+    most = [wanted]
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and positions > 0:
+        # RoBERTa counts positions from its padding number on.
+        offset = (getattr(config, "pad_token_id", None) or 0) + 1 if "roberta" in config.model_type else 0
+        most.append(positions - offset)
+    return min(most)
+
+
+def _adapt(model: Any, lora: dict[str, Any]) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["targetModules"] or "all-linear",
+    )
+    try:
+        return get_peft_model(model, settings)
+    except ValueError:
+        raise BadInput(
+            f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
+            "lora.targetModules, or leave it out for every linear layer."
+        ) from None
