@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.resources.meta import NODE
+from modelyard.resources.meta import NAMESPACE, NODE
 from support.cluster import Kube, new_namespace
 from support.faultoperator import ForkedOperator
 from support.faultproxy import Fault, FaultProxy, Lane, StaleLists, StreamFault, Write
@@ -80,11 +80,19 @@ class Stage:
         """The case; compared with the undisturbed one, if that is given."""
         namespace = new_namespace(self.kube, "fault")
         lane = self.proxy.lane(namespace)
-        operator = ForkedOperator(self.proxy.kubeconfig, self.folder, namespace, {**SETTINGS, **(settings or {})})
+        place = Place(self.kube, namespace)
+        own = {**SETTINGS, **(settings or {})}
+        if scenario.shares:
+            own["storage"] = {**SETTINGS["storage"], "persistentVolumes": True}
+            named = {"name": place.there, "labels": {"to": namespace}}
+            self.kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": named}, NAMESPACE)
+            self.proxy.join(lane, place.there)
+        more = (place.there,) if scenario.shares else ()
+        operator = ForkedOperator(self.proxy.kubeconfig, self.folder, namespace, own, *more)
         lane.kill = operator.kill
         kubelet = PretendKubelet(self.kube, namespace, scenario.script, stopped=STOPPED_POD)
         try:
-            return _Case(self, scenario, Place(self.kube, namespace), lane, operator, kubelet, like).play(
+            return _Case(self, scenario, place, lane, operator, kubelet, like).play(
                 lambda: lane.arm(*faults, stream=stream, stale=stale)
             )
         finally:

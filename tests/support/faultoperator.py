@@ -25,11 +25,12 @@ _CONTEXT.set_forkserver_preload([__name__])
 class ForkedOperator:
     """The operator of one namespace, started again as often as it takes."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, namespace: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, kubeconfig: Path, folder: Path, namespace: str, settings: Mapping[str, Any], *more: str) -> None:
         self._kubeconfig = kubeconfig
         self._folder = folder
         self._namespace = namespace
         self._settings = settings
+        self._namespaces = [namespace, *more]
         self._process: Any = None
         self.starts = 0
         self.log = folder / f"{namespace}.log"
@@ -43,7 +44,7 @@ class ForkedOperator:
             "renewDeadlineSeconds": 50,
             "retrySeconds": 9,
         }
-        own = {"namespace": self._namespace, "watchNamespaces": [self._namespace], "metricsPort": 0, "lease": lease}
+        own = {"namespace": self._namespace, "watchNamespaces": self._namespaces, "metricsPort": 0, "lease": lease}
         file = self._folder / f"{self._namespace}-{self.starts}.yaml"
         file.write_text(yaml.safe_dump({"logLevel": "DEBUG", **self._settings, **own}))
         self._process = _CONTEXT.Process(target=_run, args=(str(self._kubeconfig), str(file), str(self.log)))

@@ -28,7 +28,7 @@ from yarl import URL
 
 from modelyard.plan import Kind
 from support.cluster import path_of
-from support.faultstate import KINDS, Recorder
+from support.faultstate import KINDS, Recorder, plain
 from support.tls_sink import certificates
 
 Obj = dict[str, Any]
@@ -118,7 +118,7 @@ class Lane:
     def made(self) -> Counter[str]:
         """What was created and deleted, by kind and name; Events are left out."""
         done = (w for w in self.writes if w.verb in ("create", "delete") and 200 <= w.code < 300)
-        return Counter(str(w) for w in done if w.resource != "events")
+        return Counter(plain(str(w), self.namespace) for w in done if w.resource != "events")
 
     def quiet(self) -> float:
         """Seconds since the last write."""
@@ -136,7 +136,7 @@ class _Target:
         parts = path.strip("/").split("/")
         rest = parts[2:] if parts[0] == "api" else parts[3:]
         if rest[:1] != ["namespaces"] or len(rest) < 3:
-            return cls("", rest[0] if rest else "", "")
+            return cls("", rest[0] if rest else "", rest[1] if len(rest) > 1 else "")
         sub = f"/{rest[4]}" if len(rest) > 4 else ""
         return cls(rest[1], rest[2] + sub, rest[3] if len(rest) > 3 else "")
 
@@ -167,6 +167,10 @@ class FaultProxy:
     def lane(self, namespace: str) -> Lane:
         """The lane of a namespace, made at the first call."""
         return self._lanes.setdefault(namespace, Lane(namespace))
+
+    def join(self, lane: Lane, namespace: str) -> None:
+        """Another namespace of the same lane."""
+        self._lanes[namespace] = lane
 
     async def _run(self) -> None:
         cluster, user = self._config["clusters"][0]["cluster"], self._config["users"][0]["user"]
@@ -220,8 +224,8 @@ class FaultProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         target = _Target.of(request.path)
-        lane = self._lanes.get(target.namespace)
         body = await request.read()
+        lane = self._lane_of(target, request.method, body)
         if lane is None:
             return await self._pass(request, body)
         if target.resource == "leases":
@@ -236,6 +240,13 @@ class FaultProxy:
         if not target.name:
             return await self._list(lane, request)
         return await self._pass(request, body)
+
+    def _lane_of(self, target: _Target, method: str, body: bytes) -> Lane | None:
+        """Writes of PersistentVolumes, which have no namespace, are told apart by their names."""
+        if target.resource != "persistentvolumes" or method not in VERBS:
+            return self._lanes.get(target.namespace)
+        name = target.name or json.loads(body)["metadata"]["name"]
+        return next((lane for ns, lane in self._lanes.items() if name.startswith(f"pv-{ns}-")), None)
 
     async def _pass(self, request: web.Request, body: bytes) -> web.Response:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}

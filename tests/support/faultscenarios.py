@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelyard.plan import Kind
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, SECRET, TRAINING
+from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, NAMESPACE, POD, PVC, SECRET, TRAINING
 from support.build import make_claim, make_model, make_secret, make_source, make_training, make_version
 from support.cluster import Kube, path_of
 from support.kubelet import Ending
 from support.trainings import ANALYZED, BAD, DONE, STOPPED
+from support.volumes import provide
 
 Obj = dict[str, Any]
 TABULAR: Obj = {
@@ -37,6 +38,16 @@ class Place:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self.kube = kube
         self.namespace = namespace
+
+    @property
+    def there(self) -> str:
+        """Another namespace, with which something may be shared."""
+        return f"{self.namespace}-there"
+
+    def accept(self, value: str | None) -> None:
+        """The people there accept shares, or no more."""
+        labels = {"modelyard.dev/accept-shares": value}
+        self.kube.merge(NAMESPACE, "", self.there, {"metadata": {"labels": labels}})
 
     def create(self, kind: Kind, obj: Obj) -> None:
         """POST."""
@@ -109,12 +120,13 @@ def trained(*endings: Ending | None) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A story. `given` is undisturbed."""
+    """A story. `given` is undisturbed. `shares`: there is another namespace, `there`."""
 
     name: str
     steps: tuple[Step, ...]
     given: tuple[Step, ...] = ()
     script: Script = fetched
+    shares: bool = False
 
 
 def _make_model(*versions: Obj) -> Step:
@@ -210,6 +222,36 @@ def _kept(place: Place) -> bool:
     return place.entry("v1", "flowers").get("phase") == "Ready" and place.reason(TRAINING, "t", "Saved") == "Saved"
 
 
+_RWX: Obj = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+
+
+def _versions(place: Place, *, shared: bool) -> list[Obj]:
+    sharing: Obj = {"enabled": True, "namespaceSelector": {"matchLabels": {"to": place.namespace}}}
+    return [make_version(storage=_RWX, **({"share": sharing} if shared else {}))]
+
+
+def _make_to_share(place: Place) -> None:
+    place.accept("true")
+    place.create(MODELSOURCE, make_source())
+    place.create(MODEL, make_model("m", *_versions(place, shared=False)))
+    provide(place.kube, place.namespace, "mdl-m-v1")
+
+
+def _has_share(place: Place) -> bool:
+    return [row["phase"] for row in place.entry("v1").get("sharedWith") or ()] == ["Ready"]
+
+
+def _no_share(place: Place) -> bool:
+    return not place.kube.list(PVC, place.there) and not place.entry("v1").get("sharedWith")
+
+
+def _provide_next(place: Place) -> None:
+    (second,) = (name for name in place.names(PVC) if name != "mdl-m-v1")
+    provide(place.kube, place.namespace, second)
+
+
+_SHAREABLE = Step("make", _make_to_share, lambda p: p.reason(MODEL, "m", "Ready") == "Ready")
+_SHARE = Step("share", lambda p: p.edit(MODEL, "m", versions=_versions(p, shared=True)), _has_share)
 _RUNNING = Step("submit", _put(), lambda p: p.phase("Running"))
 _ENDED = Ending(0, DONE)
 _DONE = Step("submit", _put(), lambda p: _clean(p, "Succeeded"))
@@ -261,6 +303,32 @@ SCENARIOS = (
             Step("delete the model", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODELSOURCE, "hub")),
         ),
         given=(_make_model(),),
+    ),
+    Scenario("version shared", (_SHARE,), given=(_SHAREABLE,), shares=True),
+    Scenario(
+        "share revoked",
+        (Step("accept no more", lambda p: p.accept(None), _no_share),),
+        given=(_SHAREABLE, _SHARE),
+        shares=True,
+    ),
+    Scenario(
+        "shared content changed",
+        (
+            Step(
+                "change",
+                lambda p: p.edit(MODEL, "m", versions=[{**_versions(p, shared=True)[0], "repo": "org/other"}]),
+                lambda p: len(p.names(PVC)) == 2,
+            ),
+            Step("provide", _provide_next, lambda p: _has_share(p) and len(p.names(PVC)) == 1),
+        ),
+        given=(_SHAREABLE, _SHARE),
+        shares=True,
+    ),
+    Scenario(
+        "sharing model deleted",
+        (Step("delete", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODEL, "m") and _no_share(p)),),
+        given=(_SHAREABLE, _SHARE),
+        shares=True,
     ),
     Scenario(
         "secret repaired",

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from modelyard.plan import Kind
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
+from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PV, PVC, TRAINING
 from support.cluster import Kube
 
 Obj = dict[str, Any]
@@ -20,6 +20,7 @@ TERMINAL = {"Succeeded", "Failed"}
 
 _UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_HASHED = re.compile(r"\b(share|pv)-[a-z0-9-]+-[0-9a-f]{8}\b")
 _MASKED = {
     "managedFields",
     "resourceVersion",
@@ -39,6 +40,11 @@ def end_state(kube: Kube, namespace: str) -> Obj:
     for kind in KINDS:
         for obj in kube.list(kind, namespace):
             state.setdefault(kind.kind, {})[_name(kind, obj)] = _of(kind, _masked(obj, namespace))
+    for claim in kube.list(PVC, f"{namespace}-there"):  # what is shared with another namespace
+        state.setdefault("there", {})[plain(_name(PVC, claim), namespace)] = _of(PVC, _masked(claim, namespace))
+    for disk in kube.list(PV):
+        if (name := str(disk["metadata"]["name"])).startswith(f"pv-{namespace}-"):
+            state.setdefault(PV.kind, {})[plain(name, namespace)] = _masked(disk["spec"], namespace)
     return state
 
 
@@ -49,6 +55,11 @@ def differences(found: Any, wanted: Any, at: str = "") -> Iterator[str]:
             yield from differences(found.get(key), wanted.get(key), f"{at}/{key}")
     elif found != wanted:
         yield f"{at}: {json.dumps(found)[:300]} is not {json.dumps(wanted)[:300]}"
+
+
+def plain(text: str, namespace: str) -> str:
+    """The text without what a namespace's name does to it: names that it is part of are cut and have a hash."""
+    return _HASHED.sub(r"\1-<hash>", text).replace(namespace, "<namespace>")
 
 
 def _name(kind: Kind, obj: Obj) -> str:
@@ -63,7 +74,7 @@ def _masked(value: Any, namespace: str) -> Any:
     if isinstance(value, list):
         return [_masked(v, namespace) for v in value]
     if isinstance(value, str):
-        return _TIME.sub("<time>", _UID.sub("<uid>", value)).replace(namespace, "<namespace>")
+        return plain(_TIME.sub("<time>", _UID.sub("<uid>", value)), namespace)
     return value
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from modelyard.observed import DownloadFact, NodeFact, ObjectFact, RefusalFact, SecretFact
 from modelyard.plan import Obj, Ref
-from support.world import World
+from modelyard.resources.meta import POD
+from support.world import World, claims_of
 
 
 @dataclass
@@ -52,3 +53,10 @@ class WorldFacts:
     def download(self, namespace: str, volume: str) -> DownloadFact | None:
         """The latest report of the download into a volume."""
         return self.downloads.get((namespace, volume))
+
+    def mounted_by(self, namespace: str, claim: str) -> frozenset[str]:
+        """Pods of others that mount the claim."""
+        pods = [p for p in self.world.list(POD, namespace) if claim in claims_of(p)]
+        running = [p for p in pods if (p.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+        ours = "app.kubernetes.io/managed-by"
+        return frozenset(p["metadata"]["name"] for p in running if ours not in (p["metadata"].get("labels") or {}))

@@ -30,6 +30,7 @@ class Facts:
         self._taken: dict[Ref, ObjectFact] = {}
         self._refused: dict[Ref, RefusalFact] = {}
         self._downloads: dict[tuple[str, str], DownloadFact] = {}
+        self._mounts: dict[str, dict[str, frozenset[str]]] = {}
         self.ca_pem: str | None = None
         """The certificate, as PEM text, that pods must trust to report; None if nothing is reported."""
 
@@ -72,6 +73,10 @@ class Facts:
         """The latest report of the download into a volume claim, while it runs."""
         return self._downloads.get((namespace, volume))
 
+    def mounted_by(self, namespace: str, claim: str) -> frozenset[str]:
+        """Names of the pods of others that mount a claim of ours, as they were seen last."""
+        return self._mounts.get(namespace, {}).get(claim, frozenset())
+
     # ---- for those that find out
 
     def known(self, ref: Ref) -> Fact | None:
@@ -112,3 +117,10 @@ class Facts:
         """Takes in all running downloads by namespace and volume; returns those that are new, changed or gone."""
         old, self._downloads = self._downloads, downloads
         return {at for at in old.keys() | downloads.keys() if old.get(at) != downloads.get(at)}
+
+    def learn_mounts(self, namespace: str, mounts: dict[str, frozenset[str]]) -> set[str]:
+        """Takes in which claims of a namespace are mounted by whom; returns those for which that changed."""
+        old = self._mounts.pop(namespace, {})
+        if mounts:
+            self._mounts[namespace] = mounts
+        return {claim for claim in old.keys() | mounts.keys() if old.get(claim) != mounts.get(claim)}

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from modelyard.cluster.facts import Facts
+from modelyard.cluster.mounts import claims_of
 from modelyard.cluster.store import Store
 from modelyard.controllers.modelindex import (
     base_of,
@@ -17,7 +18,6 @@ from modelyard.controllers.modelindex import (
     is_download,
     model_of,
     models_of_training,
-    mounted,
     references,
     sharer_of,
     shares,
@@ -131,7 +131,7 @@ class ModelController:
             yield from map(_key, models_of_training(obj))
         elif kind == POD:
             yield from map(_key, model_of(obj))
-            for name in mounted(obj):
+            for name in claims_of(obj):
                 claim = store.get(PVC, namespace, name)
                 if claim is not None:
                     yield from map(_key, model_of(claim))
@@ -233,7 +233,7 @@ class ModelController:
             pods,
             strangers=_strangers(store, facts, model, source) | _in_the_way(store, facts, model, namespaces),
             datasets=datasets,
-            uses=tuple(_uses(store, key, claims)),
+            uses=tuple(_uses(store, facts, key, claims)),
             downloads=reports,
             shares=tuple(obj for index in SHARES_BY_MODEL.values() for obj in store.indexed(index, str(key))),
             links=tuple(store.indexed(DISKS_BY_MODEL, str(key))),
@@ -306,7 +306,7 @@ def _unseen_claims(facts: Facts, datasets: tuple[Obj, ...], claims: tuple[Obj, .
             yield fact.obj
 
 
-def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:
+def _uses(store: Store, facts: Facts, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:
     for training in store.indexed(TRAININGS_BY_MODEL, str(key)):
         status = training.get("status") or {}
         if status.get("frozen") and status.get("phase") not in TERMINAL_PHASES:
@@ -322,6 +322,8 @@ def _uses(store: Store, key: Key, claims: tuple[Obj, ...]) -> Iterator[Use]:
             training_name = label(pod, LABEL_TRAINING)
             who = f"Training {training_name}" if training_name else f"Pod {pod['metadata']['name']}"
             yield Use(who, frozenset({name}))
+        for pod_name in sorted(facts.mounted_by(key.namespace, name)):
+            yield Use(f"Pod {pod_name}", frozenset({name}))
     for claim in store.indexed(CLAIMS_BY_BASE, str(key)):
         base = record_of(claim).get("baseRef") or {}
         who = f"version {label(claim, LABEL_MODEL)}/{version_of(claim)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from modelyard.cluster.mounts import claims_of
 from modelyard.decide.model.saved import record_of
 from modelyard.plan import Obj
 from modelyard.resources.meta import (
@@ -61,18 +62,11 @@ def base_of(claim: Obj) -> Iterator[str]:
         yield f"{claim['metadata']['namespace']}/{base['name']}"
 
 
-def mounted(pod: Obj) -> Iterator[str]:
-    """Names of the claims that a pod mounts."""
-    for volume in (pod.get("spec") or {}).get("volumes") or ():
-        if name := (volume.get("persistentVolumeClaim") or {}).get("claimName"):
-            yield name
-
-
 def claims_in_use(pod: Obj) -> Iterator[str]:
     """What a pod holds: nothing once it has ended; a download's own volume does not count."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed") or is_download(pod):
         return
-    for name in mounted(pod):
+    for name in claims_of(pod):
         yield f"{pod['metadata']['namespace']}/{name}"
 
 

@@ -33,6 +33,7 @@ from modelyard.cluster.facts import Facts
 from modelyard.cluster.feed import Feed
 from modelyard.cluster.lease import Lease, LeaseLostError
 from modelyard.cluster.logs import set_up_logging, stack, where
+from modelyard.cluster.mounts import Mounts
 from modelyard.cluster.queue import WorkQueue
 from modelyard.cluster.reads import Reads
 from modelyard.cluster.recorder import Recorder
@@ -132,6 +133,14 @@ class Operator:
         self.downloads = Downloads(
             settings.collector, self.store, self.facts, lambda claim: self.runtime.poke(PVC, claim)
         )
+        self.mounts = Mounts(
+            client,
+            self.store,
+            self.facts,
+            period=settings.secrets.period_seconds,
+            per_second=settings.secrets.max_per_second,
+            on_news=lambda claim: self.runtime.poke(PVC, claim),
+        )
         self.certificates = Certificates(client, settings, utc_now)
         self.changed = False
         """Whether the run ended because Datasets came or went: another one, with other watches, goes on."""
@@ -209,6 +218,7 @@ class Operator:
         await self._prepare_certificates()
         self.runtime.wake_all(0, random.random)
         self._start("reads", self.reads.run())
+        self._start("mounts", self.mounts.run())
         self._start("downloads", self._forever(self.downloads.run()))
         for number in range(self.settings.workers):
             self._start(f"worker-{number}", self.runtime.work())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelyard.resources.meta import MODEL, MODELSOURCE, PVC, STORAGECLASS
-from support.build import make_model, make_source, make_version
-from support.cluster import wait_for
+from modelyard.resources.meta import MODEL, MODELSOURCE, POD, PVC, STORAGECLASS
+from support.build import make_model, make_pod, make_source, make_version
+from support.cluster import path_of, wait_for
 from support.downloads import end_download, jobs
 from support.volumes import provide
 
@@ -47,3 +47,28 @@ def test_a_volume_grows_where_its_class_can_and_says_so_where_it_cannot(world: W
     assert world.entry("v2")["phase"] == "Ready"
     kube.merge(STORAGECLASS, "", fixed, {"allowVolumeExpansion": True})
     wait_for(lambda: asked("v2") == "2Gi", "the class that can now to be noticed")
+
+
+def test_a_users_own_pod_holds_a_deleted_model_and_it_is_said(world: World) -> None:
+    kube = world.kube
+    world.create(make_source(), MODELSOURCE)
+    world.create(make_model("m"), MODEL)
+    provide(kube, world.namespace, "mdl-m-v1", ["ReadWriteOnce"])
+    (job,) = jobs(kube, world.namespace)
+    end_download(kube, world.namespace, job)
+    world.wait_for_reason("Ready", "Ready")
+    pod = make_pod("mine", claims=("mdl-m-v1",))
+    del pod["status"]
+    world.create(pod, POD)
+
+    def guarded() -> bool:
+        return bool(kube.get(MODEL, world.namespace, "m")["metadata"].get("finalizers"))
+
+    wait_for(guarded, "the pod to be noticed")
+    kube.delete(MODEL, world.namespace, "m")
+    held = world.wait_for_reason("Ready", "InUse")
+    assert held["message"] == "Deletion waits until nobody uses the versions: Pod mine."
+    assert kube.find(PVC, world.namespace, "mdl-m-v1")
+    kube.request("DELETE", path_of(POD, world.namespace, "mine"), {"gracePeriodSeconds": 0})
+    world.gone(MODEL, "m")
+    world.gone(PVC, "mdl-m-v1")

@@ -569,3 +569,21 @@ def test_names_that_would_meet_do_not() -> None:
     assert len(cluster.claims()) == 2
     for name in ("a-b", "a"):
         assert cluster.status(Ref(MODEL, NS, name))["phase"] == "Processing"
+
+
+def test_a_users_own_pod_holds_a_deleted_model_visibly_and_an_old_volume() -> None:
+    cluster = ready_model(make_version("v1", revision="a"))
+    cluster.world.put(POD, make_pod("mine", claims=("mdl-m-v1",)))
+    cluster.settle()
+    cluster.edit_version(revision="b")
+    cluster.settle()
+    cluster.finish()
+    cluster.settle()
+    assert "An older volume is kept while it is used: Pod mine" in cluster.entry()["conditions"][0]["message"]
+    cluster.world.remove(M)
+    cluster.settle()
+    assert "waits until nobody uses the versions: Pod mine" in cluster.condition("Ready")["message"]
+    cluster.world.remove(Ref(POD, NS, "mine"))
+    cluster.settle()
+    assert M not in cluster.world.objects
+    assert cluster.claims() == []
