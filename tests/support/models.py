@@ -21,11 +21,13 @@ M = Ref(MODEL, NS, "m")
 class Cluster:
     """A world with the ModelSource and the Model controller."""
 
-    def __init__(self, *objects: Obj, settings: Settings | None = None, world: World | None = None) -> None:
+    def __init__(
+        self, *objects: Obj, settings: Settings | None = None, world: World | None = None, datasets: bool = False
+    ) -> None:
         self.world = world or World()
         self.facts = WorldFacts(self.world)
         self.sources = ModelSourceController()
-        self.models = ModelController(settings or Settings(namespace="modelyard-system"))
+        self.models = ModelController(settings or Settings(namespace="modelyard-system"), datasets=datasets)
         if world is None:
             self.sources.setup(self.world)  # type: ignore[arg-type]
             self.models.setup(self.world)  # type: ignore[arg-type]
@@ -40,7 +42,7 @@ class Cluster:
 
     def over(self, world: World) -> Cluster:
         """The same controllers over another world."""
-        return Cluster(settings=self.models._settings, world=world)
+        return Cluster(settings=self.models._settings, world=world, datasets=self.models._datasets)
 
     def keys(self) -> list[tuple[Any, Key]]:
         """Every root with its controller."""

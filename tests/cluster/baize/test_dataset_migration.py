@@ -1,0 +1,112 @@
+"""A modelfs user's manifests, with apiVersion alone changed, give the same Datasets: modelfs itself runs beside.
+
+`MODELYARD_MODELFS` names its manager's binary; its CRDs, `modelfs-crds.yaml`, lie beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from localcluster import ControlPlane
+from modelyard.plan import Kind
+from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, SECRET
+from support.build import make_secret
+from support.cluster import CRD, Kube, Refused, new_namespace, wait_for
+
+Obj = dict[str, Any]
+MODELFS = os.environ.get("MODELYARD_MODELFS", "")
+THEIR_API = "model.samzong.dev/v1"
+THEIRS = {
+    "ModelSource": Kind(THEIR_API, "ModelSource", "modelsources"),
+    "Model": Kind(THEIR_API, "Model", "models"),
+}
+OURS = {"ModelSource": MODELSOURCE, "Model": MODEL}
+STORAGE = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "2Gi"}}}
+
+SOURCES: dict[str, Obj] = {
+    "hub": {"type": "HUGGING_FACE", "config": {"endpoint": "https://hub.example"}},
+    "private": {"type": "HUGGING_FACE", "secretRef": "token"},
+    "scope": {"type": "MODEL_SCOPE"},
+    "bucket": {"type": "S3", "config": {"provider": "MINIO", "endpoint": "http://minio.example:9000", "region": "r"}},
+    "git": {"type": "GIT", "config": {"depth": "1"}},
+}
+REPOS = {
+    "hub": "org/repo",
+    "private": "org/repo",
+    "scope": "org/repo",
+    "bucket": "bucket/folder",
+    "git": "https://git.example/org/repo.git",
+}
+
+
+def manifests(api: str, namespace: str) -> Iterator[Obj]:
+    for name, spec in SOURCES.items():
+        meta = {"name": name, "namespace": namespace}
+        yield {"apiVersion": api, "kind": "ModelSource", "metadata": meta, "spec": spec}
+        version = {"name": "v1", "repo": REPOS[name], "precision": "FP16", "state": "PRESENT", "storage": STORAGE}
+        yield {"apiVersion": api, "kind": "Model", "metadata": meta, "spec": {"sourceRef": name, "versions": [version]}}
+
+
+@pytest.fixture
+def modelfs(control_plane: ControlPlane, kube: Kube, datasets: None, tmp_path: Path) -> Iterator[None]:
+    """The manager of modelfs."""
+    if not MODELFS:
+        pytest.skip("MODELYARD_MODELFS does not name modelfs-manager")
+    for crd in yaml.safe_load_all((Path(MODELFS).parent / "modelfs-crds.yaml").read_text()):
+        if crd:
+            kube.apply(crd, CRD)
+    for kind in THEIRS.values():
+        wait_for(lambda kind=kind: _served(kube, kind), f"{kind.plural} of modelfs")  # type: ignore[misc]
+    command = [MODELFS, "--metrics-bind-address", "0", "--health-probe-bind-address", "0"]
+    environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)}
+    with (tmp_path / "modelfs.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    yield
+    process.kill()
+    process.wait()
+
+
+def test_the_same_manifests_give_the_same_datasets(kube: Kube, modelfs: None) -> None:
+    made: dict[str, dict[str, Obj]] = {}
+    for api, kinds in ((THEIR_API, THEIRS), (MODEL.api_version, OURS)):
+        namespace = new_namespace(kube)
+        secret = make_secret("token", {"token": "hf_x"})
+        kube.create({**secret, "metadata": {"name": "token", "namespace": namespace}}, SECRET)
+        for obj in manifests(api, namespace):
+            kube.create(obj, kinds[obj["kind"]])
+        found = wait_for(lambda ns=namespace: _all_datasets(kube, ns), f"the Datasets of {api}")  # type: ignore[misc]
+        made[api] = {d["metadata"]["name"]: d["spec"] for d in found}
+    theirs, ours = made[THEIR_API], made[MODEL.api_version]
+    assert ours.keys() == theirs.keys()
+    for name, spec in ours.items():
+        their = theirs[name]
+        assert (name, spec["source"]["type"]) == (name, their["source"]["type"])
+        assert (name, spec["source"]["uri"]) == (name, their["source"]["uri"])
+        # modelfs copies the Secret's values into the options, where everybody reads them, and sets no secretRef.
+        options = {k: v for k, v in (their["source"].get("options") or {}).items() if k != "token"}
+        assert (name, spec["source"].get("options") or {}) == (name, options)
+        claim, their_claim = spec["volumeClaimTemplate"]["spec"], their["volumeClaimTemplate"]["spec"]
+        assert {k: claim[k] for k in ("accessModes", "resources")} == {
+            k: their_claim[k] for k in ("accessModes", "resources")
+        }
+    assert ours["mdl-private-v1"]["secretRef"] == "token"
+
+
+def _all_datasets(kube: Kube, namespace: str) -> list[Obj] | None:
+    found = kube.list(DATASET, namespace)
+    return found if len(found) == len(SOURCES) else None
+
+
+def _served(kube: Kube, kind: Kind) -> bool:
+    try:
+        kube.list(kind)
+    except Refused:
+        return False
+    return True
