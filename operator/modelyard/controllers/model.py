@@ -52,9 +52,9 @@ from modelyard.resources.meta import (
     STORAGECLASS,
     TRAINING,
 )
-from modelyard.resources.names import share
+from modelyard.resources.names import dataset_job, share
 from modelyard.resources.objects import controller_uid, label, uid_of
-from modelyard.resources.sources import check_content
+from modelyard.resources.sources import LINKED, check_content
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
 from modelyard.settings import Settings
@@ -159,13 +159,17 @@ class ModelController:
                 yield from (r for r in names_of(namespace, volume) if self._datasets or r.kind != DATASET)
 
     def _lacking_claims(self, root: Obj, store: Store) -> Iterator[Ref]:
-        """Claims that complete Datasets must have, and that the watch has not brought: it may be behind."""
+        """Claims and Jobs that complete Datasets must have, and that the watch has not brought: it may be behind."""
         key = f"{root['metadata']['namespace']}/{root['metadata']['name']}"
         made = {c["metadata"]["name"] for c in store.indexed(CLAIMS_BY_MODEL, key)}
         for dataset in store.indexed(DATASETS_BY_MODEL, key):
             meta = dataset["metadata"]
-            if (dataset.get("status") or {}).get("phase") == "READY" and meta["name"] not in made:
+            if (dataset.get("status") or {}).get("phase") != "READY":
+                continue
+            if meta["name"] not in made:
                 yield Ref(PVC, meta["namespace"], meta["name"])
+            if (job := _unknown_round(root, dataset)) is not None and store.get(*_place(job)) is None:
+                yield job
 
     def _disks_to_read(self, model: Obj, store: Store) -> list[Ref]:
         """PersistentVolumes behind claims that are shared, and those that the Dataset controller made for shares."""
@@ -220,7 +224,8 @@ class ModelController:
         datasets = tuple(store.indexed(DATASETS_BY_MODEL, str(key)))
         claims = tuple(store.indexed(CLAIMS_BY_MODEL, str(key)))
         claims = (*claims, *_unseen_claims(facts, datasets, claims))
-        jobs = tuple(j for j in store.indexed(JOBS_BY_MODEL, str(key)) if is_download(j) or is_datasets(j))
+        jobs = (*store.indexed(JOBS_BY_MODEL, str(key)), *_unseen_jobs(store, facts, model, datasets))
+        jobs = tuple(j for j in jobs if is_download(j) or is_datasets(j))
         pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
         volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
         reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
@@ -302,6 +307,25 @@ def _unseen_claims(facts: Facts, datasets: tuple[Obj, ...], claims: tuple[Obj, .
     for dataset in datasets:
         meta = dataset["metadata"]
         fact = None if meta["name"] in seen else facts.object(Ref(PVC, meta["namespace"], meta["name"]))
+        if fact is not None and fact.obj is not None and controller_uid(fact.obj) == uid_of(dataset):
+            yield fact.obj
+
+
+def _unknown_round(model: Obj, dataset: Obj) -> Ref | None:
+    """The Job of a Dataset's round, as long as the Model's status does not say that the Dataset serves."""
+    meta, entries = dataset["metadata"], (model.get("status") or {}).get("syncedVersions") or ()
+    source = (dataset.get("spec") or {}).get("source") or {}
+    if source.get("type") in LINKED or any(e.get("pvcName") == meta["name"] for e in entries):
+        return None
+    number = int((dataset.get("spec") or {}).get("dataSyncRound") or 1)
+    return Ref(JOB, meta["namespace"], dataset_job(meta["name"], number))
+
+
+def _unseen_jobs(store: Store, facts: Facts, model: Obj, datasets: tuple[Obj, ...]) -> Iterator[Obj]:
+    """Jobs of rounds that were read by name, because the watch has not brought them."""
+    for dataset in datasets:
+        job = _unknown_round(model, dataset)
+        fact = facts.object(job) if job is not None and store.get(*_place(job)) is None else None
         if fact is not None and fact.obj is not None and controller_uid(fact.obj) == uid_of(dataset):
             yield fact.obj
 

@@ -1,7 +1,8 @@
 """The BaizeAI Dataset controller as data plane: one Dataset a volume, whose claim and Jobs its controller makes.
 
 What must stay true: a Dataset is made only when nothing is left of an earlier one of its name and nobody else has the
-name of its claim or first Job, because its controller would trust that Job and its deletion would delete that claim;
+name of its claim, because its deletion would delete that; its controller trusts any Job of a round's name, so that a
+success counts the first time only with a Job that is the Dataset's;
 it never gets a finalizer of ours; its round only ever rises, by one, from the live value, and not while it works; READY
 counts only for the round that is asked for, with a claim older than the download; FAILED only with a failed Job. Pure.
 """
@@ -16,7 +17,7 @@ from typing import Any, Final
 from modelyard.dataplane import cause
 from modelyard.dataplane.common import claim_spec, finished, taken
 from modelyard.plan import Action, Apply, Create, Delete, Obj, Ref
-from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, JOB, LABEL_COMPONENT, PVC
+from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, LABEL_COMPONENT, PVC
 from modelyard.resources.names import dataset_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, ref_to, uid_of
 from modelyard.resources.times import format_time, parse_time
@@ -90,7 +91,7 @@ class BaizePlane:
             )
         if (refused := self._refusal(want)) is not None:
             return refused
-        beside = (Ref(PVC, want.namespace, want.name), Ref(JOB, want.namespace, dataset_job(want.name, 1)))
+        beside = (Ref(PVC, want.namespace, want.name),)
         create = Create(DATASET, self._dataset(want), beside=beside)
         return Step(Stage.WORKING, "Downloading", "The files are being fetched.", (create,), attempts=1)
 
@@ -225,6 +226,9 @@ class _Round:
         if self._claim is not None and is_deleting(self._claim):
             text = f"Volume {self._want.name} is being deleted and goes when no pod mounts it; then it is made anew."
             return Step(Stage.WAITING, "VolumeTerminating", text)
+        if self._job is None and not self._want.known:
+            # Somebody else's Job of that name: the controller asks nobody whose it is.
+            return self._again("Downloading", "The files are being fetched.")
         if not self._serves:
             return self._again("VolumeLost", f"Volume {self._want.name} was lost; it is made and filled anew.")
         if self._resync_asked():

@@ -36,6 +36,7 @@ def want(**fields: Any) -> Want:
         "content": content("HUGGING_FACE", {}, "org/repo"),
         "claim": Claim(),
         "reporter": Reporter("model", "m", "v1"),
+        "known": True,
         **fields,
     }
     return Want(**given)
@@ -268,3 +269,10 @@ def test_a_version_stays_with_the_plane_that_keeps_it(setting: Any, served: bool
     assert kinds[:1] == ([makes] if makes else [])
     if makes is None:
         assert (result.stage, result.reason) == (Stage.FAILED, "DatasetsNotServed")
+
+
+def test_a_first_success_counts_only_with_a_job_that_is_the_datasets() -> None:
+    ready = dataset("READY", 1, 1)
+    assert raised(step(Seen(ready, claim=claim()), known=False)) == 2
+    own = child("Job", f"dataset-{NAME}-round-1", status={"conditions": [{"type": "Complete", "status": "True"}]})
+    assert step(Seen(ready, claim=claim(), rounds=(own,)), known=False).stage is Stage.READY
