@@ -360,7 +360,6 @@ def test_checkpoint_of_an_adapter_holds_no_frozen_weight(
         ({"sequenceLength": 300}, None, "sequenceLength is 300, and the base model takes at most 256 tokens"),
         ({"longText": "Refuse", "sequenceLength": 16}, None, "tokens, more than 16: raise sequenceLength"),
         ({"sequenceLength": 16}, [{"prompt": "word " * 40, "completion": "x"}] * 5, "No token of the training split"),
-        ({"method": "QLoRA"}, None, "QLoRA needs 4-bit weights"),
         ({"lora": {"targetModules": ["nothing"]}}, None, "no layers called nothing"),
         (
             {},
@@ -435,3 +434,66 @@ def test_an_adapter_is_trained_further_or_merged_for_all_weights(
     code, result = other.here()
     assert code == 64
     assert "lora.rank is 8, and the adapter of model.ref has rank 4" in result["message"]
+
+
+QUANTISED = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+torch.set_num_threads(1)
+base, result, merged, text = json.load(sys.stdin)
+how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+small = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, quantization_config=how), result)
+whole = AutoModelForCausalLM.from_pretrained(merged)
+tokenizer = AutoTokenizer.from_pretrained(result)
+ids = torch.tensor([tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]])
+with torch.inference_mode():
+    json.dump([m.eval()(input_ids=ids, labels=ids).loss.item() for m in (small, whole)], sys.stdout)
+"""
+
+
+def test_an_adapter_of_a_4_bit_base(trainer: Callable[..., Any], bases: Callable[..., Path]) -> None:
+    base = bases("llama", hidden_size=64, intermediate_size=128)
+    held = tiny_models.local_text()[-1]
+    given = {"a.jsonl": texts(), "b.jsonl": jsonl([{"text": held}])}
+    split = {"split": {"train": "a.jsonl", "validation": "b.jsonl"}}
+    runs, losses = {}, {}
+    for form in ("Adapter", "Merged"):
+        params = {"method": "QLoRA", "epochs": 3, "learningRate": 1e-2}
+        run = trainer(config_of(params, dataset=split, form=form, determinism="Bitwise"), given, name=form, model=base)
+        code, result = run.here()
+        assert code == 0, result
+        runs[form], losses[form] = run, [row["loss"] for row in run.rows()]
+    assert losses["Adapter"] == losses["Merged"]
+    assert losses["Adapter"][-1] < losses["Adapter"][0]
+    # Gone on from its second epoch, it ends the same.
+    first, again = runs["Adapter"], trainer(runs["Adapter"].config, given, name="again", model=base)
+    from modelyard_training.core import checkpoint
+
+    _, path = checkpoint.checkpoints_in(first.output / "checkpoints")[0]
+    assert all("lora_" in name for name in checkpoint.load_tensors(path))
+    code, result = again.here(StopLater(9))
+    assert code == 75
+    assert result["step"] > 0
+    assert again.here()[0] == 0
+    assert [row["loss"] for row in again.rows()] == losses["Adapter"]
+    asked = [str(base), str(first.output / "model"), str(runs["Merged"].output / "model"), held]
+    command = [sys.executable, "-I", "-c", QUANTISED]
+    said = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=True).stdout
+    small, whole = json.loads(said)
+    measured = first.metadata()["metrics"]["validationLoss"]
+    assert small == pytest.approx(measured, rel=1e-3)
+    assert whole == pytest.approx(measured, rel=0.05)
+
+
+class StopLater(Stop):
+    """Asks to stop once it has been looked at `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    @property  # type: ignore[override]
+    def requested(self) -> bool:
+        self.times -= 1
+        return self.times < 0

@@ -30,6 +30,7 @@ class Settings:
     last_weights: bool
     """The result is what the last step left, not the best."""
     compile: bool
+    shard: bool
     identity: dict[str, Any]
     """What a checkpoint must agree with to be gone on from: recipe, examples."""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from modelyard_training.core import card, checkpoint, compiled, determinism, errors, world
+from modelyard_training.core import card, checkpoint, compiled, determinism, errors, room, sharding, world
 from modelyard_training.core import export as exports
 from modelyard_training.core.checkpoint import Checkpoints
 from modelyard_training.core.errors import BadInput, Stopped
@@ -115,10 +116,8 @@ def main(environment: Mapping[str, str], stop: Stop) -> int:
         code = errors.STOPPED
     except torch.OutOfMemoryError:
         log.exception("out of GPU memory")
-        message = (
-            "The GPU has too little memory: halve batchSize and double gradientAccumulation, which learns the same."
-        )
-        reporter.send({"phase": "Failed", "result": _failed("GPUOutOfMemory", message)}, keep=True)
+        told = room.too_large()
+        reporter.send({"phase": "Failed", "result": _failed(told.reason, str(told))}, keep=True)
         code = errors.BAD_INPUT
     finally:
         reporter.close(_LAST_WORDS)
@@ -163,10 +162,26 @@ def _main(environment: Mapping[str, str], stop: Stop, reporter: Reporter) -> int
 
 def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporter: Reporter) -> int:
     policy = resolve(run.config.checkpoint or CheckpointPolicy())
-    settings = _settings(run, task, policy)
     checkpoints = Checkpoints(output / "checkpoints", policy["keep"], run.world)
+    _fit(run, task, resume_from)
+    if run.world.first:
+        room.check_disk(output, task.model, len(checkpoint.checkpoints_in(checkpoints.folder)))
+    settings = _settings(run, task, policy)
     loop = Loop(task, settings, run.world, checkpoints, MetricsFile(output / METRICS), reporter, run.stop)
-    finished = loop.run(resume_from)
+    try:
+        finished = loop.run(resume_from)
+    except torch.OutOfMemoryError:
+        log.exception("out of memory at step %s", loop.progress.step + 1)
+        finished = None
+    except BadInput:
+        # A checkpoint that is being written is whole when the process ends.
+        with contextlib.suppress(Exception):
+            checkpoints.finish()
+        raise
+    if finished is None:
+        # Only here, where nothing of the failed step is held any more, can be measured what would have fitted.
+        loop.optimizer.state.clear()
+        raise room.out_of_memory(task, run.params, run.world, loop.sharded)
     p = loop.progress
     resumed = int(resume_from.name.removeprefix("step-")) if resume_from is not None else None
     ending: dict[str, Any] = {"step": p.step, "resumedFrom": resumed, "checkpoint": loop.checkpoint_report()}
@@ -177,6 +192,8 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
             reporter.send({"phase": "Stopped", "step": p.step, "result": ending}, keep=True)
         return errors.STOPPED
     metrics = loop.use_best()
+    if loop.sharded:
+        sharding.whole(task.model, run.world)
     if run.world.first:
         metadata = _metadata(run, task, loop, metrics, resumed)
 
@@ -209,6 +226,22 @@ def _done(reporter: Reporter, complete: dict[str, Any], ending: dict[str, Any]) 
     reporter.send({**report, "epoch": epochs, "totalEpochs": epochs, "result": ending}, status, keep=True)
 
 
+def _fit(run: Run, task: Task, resume_from: Path | None) -> None:
+    """With `batch: Auto`, puts the batch that fits into the parameters; a run that goes on keeps its own."""
+    params = run.params
+    if params.get("batch") != "Auto":
+        return
+    examples = params["batchSize"] * params["gradientAccumulation"]
+    if params.get("sharding") == "Node" and run.world.size > 1:
+        raise BadInput("batch: Auto can't measure a sharded model: set batchSize, or sharding: None.")
+    if resume_from is not None:
+        size = int(checkpoint.load_state(resume_from, 0)[0]["identity"]["batchSize"])
+    else:
+        found = room.fitting(task, params, run.world)
+        size = int(run.world.gather(torch.tensor([found])).min())
+    params.update(batchSize=size, gradientAccumulation=examples // size)
+
+
 def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
     params, about = run.params, task.describe()
     early = params.get("earlyStopping") or {"patience": 0, "minDelta": 0.0}
@@ -226,6 +259,7 @@ def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
         save_steps=policy["everySteps"],
         save_seconds=float(policy["everySeconds"]),
         compile=params["compile"],
+        shard=params.get("sharding") == "Node",
         bitwise=run.config.determinism == "Bitwise",
         last_weights=run.config.weights == "Last",
         identity={

@@ -7,7 +7,6 @@ nothing of what is computed: a run that was killed anywhere computes the same st
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -18,14 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelyard_training.core import checkpoint, compiled, determinism, schedule
+from modelyard_training.core import checkpoint, compiled, determinism, schedule, sharding
 from modelyard_training.core.checkpoint import Checkpoints, Snapshot
 from modelyard_training.core.errors import BadInput, DiskFull, Stopped, no_space
 from modelyard_training.core.progress import Progress, Settings, plan_of
 from modelyard_training.core.report import MetricsFile, Reporter
 from modelyard_training.core.stop import Stop
 from modelyard_training.core.task import (
-    Batch,
     Choosing,
     Counting,
     Indices,
@@ -78,10 +76,10 @@ class Loop:
         while True:
             while not self._finished():
                 if not self._epoch():
-                    self._save()
+                    self._save(wait=True)
                     return False
             if not self._advance():
-                self._save()
+                self._save(wait=True)
                 return True
 
     def _start(self, resume_from: Path | None) -> None:
@@ -100,7 +98,8 @@ class Loop:
             if isinstance(self.task, Remembering):
                 self.task.remember(state["task"])
             self._prepare()
-            checkpoint.put_back(checkpoint.load_tensors(resume_from), self.task.model, self.optimizer)
+            tensors = checkpoint.load_tensors(resume_from, sharding.shards(self.task.model))
+            checkpoint.put_back(tensors, self.task.model, self.optimizer)
             self.last_checkpoint = (self.progress.step, resume_from)
         else:
             self._prepare()
@@ -123,7 +122,8 @@ class Loop:
         task, p, world = self.task, self.progress, self.world
         if self.settings.compile:
             compiled.compile_in_place(task.model)
-        self.model = world.wrap(task.model)
+        self.model = world.wrap(task.model, shard=self.settings.shard, bf16=world.bf16(self.settings.precision))
+        self.sharded = sharding.is_sharded(self.model)
         self.optimizer = optimizer_of(task)
         self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         lengths = [(self.settings.epochs, len(task.batches(0)))]
@@ -194,8 +194,8 @@ class Loop:
             group["lr"] = rate * share
         total: Tensor | None = None
         for number, indices in enumerate(batches, start=1):
-            batch = self._on_device(self.task.load(indices))
-            with self._unsynced(number < len(batches)), self._autocast():
+            batch = self.world.on_device(self.task.load(indices))
+            with self.world.unsynced(self.model, number < len(batches)), self.world.autocast(self.settings.precision):
                 loss = self.task.loss(self.model, batch) / len(batches)
             loss.backward()  # type: ignore[no-untyped-call]
             total = loss.detach() if total is None else total + loss.detach()
@@ -219,7 +219,7 @@ class Loop:
             self._report("Sampling")
             rng = determinism.rng_state(self.world.device)
             try:
-                with self._autocast():
+                with self.world.autocast(self.settings.precision):
                     task.sample(step)
             except OSError as error:
                 if not no_space(error):
@@ -236,8 +236,9 @@ class Loop:
         now = time.monotonic()
         every = self.settings.save_steps
         by_steps = every is not None and self.progress.step % every == 0
-        stop, read, save = self.world.agree(
+        stop, failed, read, save = self.world.agree(
             self.stop.requested,
+            self.checkpoints.failed,
             now - self._read_at >= _READ_SECONDS or len(self._window) >= _WINDOW,
             may_save and (by_steps or now - self._saved_at >= self.settings.save_seconds),
         )
@@ -245,8 +246,11 @@ class Loop:
             self._read_losses()
         if stop:
             return False
+        if failed:
+            self.checkpoints.finish()
         if save:
             self._save()
+        self._tell_saved()
         if now - self._reported_at >= _REPORT_SECONDS:
             self._report("Training")
         return True
@@ -276,7 +280,8 @@ class Loop:
 
     def _evaluate(self) -> dict[str, float]:
         self.model.eval()
-        with torch.inference_mode(), self._autocast():
+        # What a sharded model gathers here it uses in training too.
+        with torch.no_grad() if self.sharded else torch.inference_mode(), self.world.autocast(self.settings.precision):
             metrics = self.task.evaluate(self.world)
         self.model.train()
         if not math.isfinite(metrics.get("validationLoss", 0.0)):
@@ -325,13 +330,20 @@ class Loop:
         tensors = checkpoint.tensors_of(self.task.model, self.optimizer)
         return Snapshot(self.progress.step, tensors, state, determinism.rng_state(self.world.device))
 
-    def _save(self) -> None:
+    def _save(self, *, wait: bool = False) -> None:
+        """Takes a checkpoint. Without `wait` it is written while training goes on."""
         self._read_losses()
-        path = self.checkpoints.save(self._snapshot(), self.progress.best_step)
-        self.last_checkpoint = (self.progress.step, path)
+        self.checkpoints.save(self._snapshot(), self.progress.best_step, wait=wait)
         self._saved_at = time.monotonic()
+        self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        saved = self.checkpoints.last
+        if saved is None or saved == self.last_checkpoint:
+            return
+        self.last_checkpoint = saved
         if self.world.first:
-            self.reporter.send({"step": self.progress.step, "checkpoint": self.checkpoint_report()}, keep=True)
+            self.reporter.send({"step": saved[0], "checkpoint": self.checkpoint_report()}, keep=True)
 
     def checkpoint_report(self) -> dict[str, Any] | None:
         """Step and name of the last checkpoint, as reports carry it."""
@@ -356,7 +368,8 @@ class Loop:
             return p.best_metrics or dict(self._latest)
         if self.settings.last_weights:
             return dict(self._latest)
-        tensors = self.checkpoints.best_tensors(p.best_step, self._resumed_from)
+        self.checkpoints.finish()
+        tensors = self.checkpoints.best_tensors(p.best_step, self._resumed_from, sharding.shards(self.task.model))
         if tensors is None:
             return dict(self._latest)
         checkpoint.put_back(tensors, self.task.model, None)
@@ -392,21 +405,3 @@ class Loop:
             ours["epochRow"] = epoch_row
         self._reported_at, self._examples = now, 0
         self.reporter.send(ours, status, keep=epoch_row is not None)
-
-    def _on_device(self, batch: Batch) -> Batch:
-        if self.world.device.type == "cpu":
-            return batch
-        return {name: tensor.to(self.world.device, non_blocking=True) for name, tensor in batch.items()}
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        kind = self.world.device.type
-        auto = self.settings.precision == "Auto" and kind == "cuda" and torch.cuda.is_bf16_supported()
-        if auto or self.settings.precision == "BF16":
-            return torch.autocast(kind, torch.bfloat16)
-        return contextlib.nullcontext()
-
-    def _unsynced(self, more: bool) -> contextlib.AbstractContextManager[Any]:
-        """Gradients are averaged over the processes once a step, with its last batch."""
-        if more and isinstance(self.model, nn.parallel.DistributedDataParallel):
-            return self.model.no_sync()
-        return contextlib.nullcontext()

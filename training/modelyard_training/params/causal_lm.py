@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelyard_training.params.common import LoopParams, LoRA, Unset
+from modelyard_training.params.common import FittedParams, LoRA, Unset
 
 
-class CausalLMParams(LoopParams):
+class CausalLMParams(FittedParams):
     """A language model from `model.ref` that learns to go on with texts or to answer in chats."""
 
     method: Annotated[
@@ -40,6 +40,20 @@ class CausalLMParams(LoopParams):
     lora: LoRA | None = Field(default=None, description="The adapter, unless `method: Full`.")
     activation_checkpointing: Annotated[bool | None, Unset(False, "faster where memory suffices")] = Field(
         default=None, description="Compute activations again in the backward pass: less memory, about a third slower."
+    )
+    sharding: Annotated[
+        Literal["None", "Node"] | None,
+        Unset(
+            "None",
+            "an adapter's base mostly fits, all weights don't",
+            by=("method", {"Full": "Node"}),
+        ),
+    ] = Field(
+        default=None,
+        description=(
+            "Several GPUs: each has the whole model (`None`), or those of a node share weights, gradients and "
+            "optimiser, the same in every node (`Node`: FSDP2)."
+        ),
     )
     batch_size: Annotated[int | None, Unset(4, "fits a mid-sized GPU at the default length")] = Field(
         default=None, ge=1, le=65536, description="Sequences in one forward and backward pass, on each GPU."

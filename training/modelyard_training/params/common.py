@@ -208,3 +208,15 @@ class LoopParams(Params):
     seed: Annotated[int | None, Unset(17, "a run can be repeated")] = Field(
         default=None, ge=0, le=2_147_483_647, description="Seed of weights, order and dropout."
     )
+
+
+class FittedParams(LoopParams):
+    """What recipes with large models have besides."""
+
+    batch: Annotated[Literal["Fixed", "Auto"] | None, Unset("Fixed", "the same on every machine")] = Field(
+        default=None,
+        description=(
+            "`Auto` measures with two short steps what fits into memory, and divides the examples of an optimiser step "
+            "(`batchSize` × `gradientAccumulation`) into as few batches as that allows."
+        ),
+    )

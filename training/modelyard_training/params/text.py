@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard_training.params.common import EarlyStopping, LoopParams, LoRA, Unset
+from modelyard_training.params.common import EarlyStopping, FittedParams, LoRA, Unset
 
 _SCRATCH = ("Transformer", "LSTM", "CNN")
 
 
-class TextParams(LoopParams):
+class TextParams(FittedParams):
     """An encoder of transformers from `model.ref` with a new head for the labels, or a network from scratch."""
 
     architecture: Annotated[

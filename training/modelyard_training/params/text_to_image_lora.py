@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelyard_training.params.common import LoopParams, LoRA, Unset
+from modelyard_training.params.common import FittedParams, LoRA, Unset
 
 Prompt = Annotated[str, Field(min_length=1, max_length=2048)]
 
 
-class TextToImageLoRAParams(LoopParams):
+class TextToImageLoRAParams(FittedParams):
     """An adapter for FLUX.1, SDXL or Stable Diffusion 1.5, from pictures with captions or from a prompt alone."""
 
     prompt: Annotated[Prompt | None, Unset(None, "each picture's own caption alone")] = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -51,11 +52,11 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def check_method(params: dict[str, Any]) -> None:
-    """Raises `BadInput` for a method that this trainer does not have."""
-    if params["method"] == "QLoRA":
+    """Raises `BadInput` where the method's library is not installed, before anything is loaded."""
+    if params["method"] == "QLoRA" and importlib.util.find_spec("bitsandbytes") is None:
         raise BadInput(
-            "method: QLoRA needs 4-bit weights, and this trainer's image has no library for them: use method: LoRA "
-            "with activationCheckpointing: true, which keeps the frozen weights in 16 bits on a GPU."
+            "method: QLoRA needs the library bitsandbytes, which is not installed here: install it, or use method: "
+            "LoRA with activationCheckpointing: true, which keeps the frozen weights in 16 bits on a GPU."
         )
 
 
@@ -97,9 +98,15 @@ def load_model(folder: Path, params: dict[str, Any], device: torch.device, adapt
             local_files_only=True,
             use_safetensors=True,
             dtype=torch.bfloat16 if bf16 and not full else torch.float32,
+            **(_in_4_bits(bf16, device) if params["method"] == "QLoRA" else {}),
         ),
         "weights",
     )
+    for module in model.modules():
+        # On the CPU a pass outside training would pack the weights anew and round them once more, and a resumed run
+        # would have done so at another time.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model.config.use_cache = False
     if params["activationCheckpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -121,6 +128,19 @@ def go_on(model: Any, folder: Path) -> Any:
     adapted = load(lambda: PeftModel.from_pretrained(model, folder, is_trainable=True), "adapter")
     adapted.peft_config["default"].base_model_name_or_path = None
     return adapted
+
+
+def _in_4_bits(bf16: bool, device: torch.device) -> dict[str, Any]:
+    """NF4 with its scales quantised too, as the QLoRA paper has it; computed in the run's precision."""
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float32,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def adapt(model: Any, params: dict[str, Any]) -> Any:

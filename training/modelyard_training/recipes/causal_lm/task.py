@@ -23,6 +23,7 @@ from modelyard_training.core.errors import Stopped
 from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
+from modelyard_training.recipes.causal_lm import base
 from modelyard_training.recipes.causal_lm.documents import Document, Parts, Side
 from modelyard_training.recipes.causal_lm.packing import pack
 from modelyard_training.recipes.common import generator, weight_groups
@@ -168,9 +169,10 @@ class CausalLMTask:
         for at in range(0, len(batches), world.size):
             if world.agree(self._run.stop.requested)[0]:
                 raise Stopped
+            # A sharded model needs every process for each pass, also one whose turn has no batch left.
+            tensors = self._held.tensors(batches[min(at + world.rank, len(batches) - 1)], self._padding)
+            total = self.model(**{name: tensor.to(world.device) for name, tensor in tensors.items()})
             if at + world.rank < len(batches):
-                tensors = self._held.tensors(batches[at + world.rank], self._padding)
-                total = self.model(**{name: tensor.to(world.device) for name, tensor in tensors.items()})
                 sums += torch.tensor([float(total), len(tensors["targets"])], dtype=torch.float64)
         total, tokens = world.mean(sums).tolist()
         loss = total / tokens
@@ -213,6 +215,8 @@ class CausalLMTask:
             model.config.use_cache = True
             model.save_pretrained(folder)
         elif self._merged:
+            if self._params["method"] == "QLoRA":
+                model = self._on_whole_weights(model)
             whole = model.merge_and_unload()
             whole.config.use_cache = True
             whole.save_pretrained(folder)
@@ -220,3 +224,12 @@ class CausalLMTask:
             model.save_pretrained(folder, save_embedding_layers=False)
             _in_order(folder / "adapter_config.json")
         self._tokenizer.save_pretrained(folder)
+
+    def _on_whole_weights(self, model: Any) -> Any:
+        """The adapter on the base's own weights: merged into the 4-bit ones they would stay rounded to them."""
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+        params = {**self._params, "method": "LoRA", "activationCheckpointing": False}
+        whole = base.load_model(self._run.base_model(), params, torch.device("cpu"), self._run.adapter())
+        set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+        return whole
