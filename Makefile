@@ -148,3 +148,11 @@ bench-load: $(DEV)/bin/python ## The loader beside hf download, rclone and aria2
 .PHONY: bench-trainings
 bench-trainings: $(DEV)/bin/python ## From 1,000 Trainings to their Jobs, beside a raw client
 	@$(PYTHON) tests/bench/trainings.py
+
+.PHONY: bench-train
+bench-train: $(DEV)/bin/python ## The trainer beside HF Trainer, TRL, diffusers' example and a plain loop; build/bench/train.json
+	@OMP_NUM_THREADS=1 $(PYTHON) tests/bench/train.py
+
+.PHONY: bench-train-gpu
+bench-train-gpu: $(DEV)/bin/python ## One GPU: tokens/s, s/image and MFU for models of the real shapes with random weights
+	@$(PYTHON) tests/bench/train_gpu.py
