@@ -49,7 +49,7 @@ post(step=10, totalSteps=10, done=True, result=summary)
         "message": "The run is finished.",
         "step": 10,
         "resumedFrom": None,
-        "summary": {"path": "model", "kind": "Tabular", "bytes": 12, "metrics": {"accuracy": 0.9}},
+        "summary": {"recipe": "custom", "path": "model", "kind": "Tabular", "bytes": 12, "metrics": {"accuracy": 0.9}},
     }
 
 
