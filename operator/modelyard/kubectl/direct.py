@@ -14,19 +14,20 @@ from kubernetes import client
 
 from modelyard.cluster.store import Change
 from modelyard.kubectl.login import Login
-from modelyard.kubectl.source import BusyError, Json, LogPart, MissingError, Scope, SourceError
+from modelyard.kubectl.source import BusyError, DeniedError, Json, LogPart, MissingError, Scope, SourceError
 from modelyard.plan import Kind, Obj
 from modelyard.resources import meta
 from modelyard.resources.meta import TRAINING
 from modelyard.statusapi import troubles
 from modelyard.statusapi.access import Seen
 from modelyard.statusapi.changelog import ChangeLog
-from modelyard.statusapi.export import SPECS, manifest, to_yaml
-from modelyard.statusapi.kinds import BY_PLURAL, ROOTS, Shown
+from modelyard.statusapi.export import manifest, to_yaml
+from modelyard.statusapi.kinds import ALL, BY_PLURAL, ROOTS, TRAININGS, Shown
 from modelyard.statusapi.logs import CONTAINER, parted
 from modelyard.statusapi.rows import Rows
+from modelyard.statusapi.schemas.answers import Trouble
 from modelyard.statusapi.schemas.base import Dto
-from modelyard.statusapi.statistics import statistics
+from modelyard.statusapi.statistics import output_bytes, statistics
 
 _POLL_SECONDS: Final = 2.0
 _PAGE: Final = 500
@@ -59,14 +60,20 @@ class Direct:
     def export(self, plural: str, namespace: str, name: str) -> str:
         """One object as YAML."""
         kind = BY_PLURAL[plural].kind
-        if kind not in SPECS:
-            raise SourceError(f"{plural} cannot be exported.")
         return to_yaml(manifest(kind, self._get(kind, namespace, name)))
 
     def errors(self, scope: Scope) -> list[Json]:
-        """What needs a person, of our three kinds."""
+        """What needs a person; pods and Datasets only where one may list them."""
         now = datetime.now(UTC)
-        found = [t for s in ROOTS for obj in self._objects(s, scope) for t in troubles.of(s.kind, obj, now)]
+        found: list[Trouble] = []
+        for shown in ALL:
+            try:
+                objects = self._objects(shown, scope)
+            except (MissingError, DeniedError):
+                if shown in ROOTS:
+                    raise
+                continue
+            found += [trouble for obj in objects for trouble in troubles.of(shown.kind, obj, now)]
         return [_plain(trouble) for trouble in sorted(found, key=troubles.rank)]
 
     def statistics(self, scope: Scope) -> Json:
@@ -75,7 +82,7 @@ class Direct:
         for shown in ROOTS:
             for obj in self._objects(shown, scope):
                 rows.observe(Change(shown.kind, None, obj))
-                outputs[obj["metadata"]["uid"]] = ((obj.get("status") or {}).get("output") or {}).get("bytes") or 0
+                outputs[obj["metadata"]["uid"]] = output_bytes(obj) if shown is TRAININGS else 0
         return _plain(statistics(rows, {shown.kind: Seen(True) for shown in ROOTS}, outputs))
 
     def series(self, namespace: str, training: str) -> dict[str, list[Json]]:
@@ -148,12 +155,14 @@ def _refusal(code: int, path: str) -> SourceError:
     match code:
         case 400 if path.endswith("/log"):
             return MissingError("The pod has no log yet, or none any more.")
+        case 400:
+            return SourceError("The cluster does not understand the request: look at --selector.")
         case 404:
             return MissingError("There is no such object, or Modelyard is not installed in this cluster.")
         case 401:
             return SourceError("The cluster does not accept the kubeconfig's credentials: log in again.")
         case 403:
-            return SourceError(f"You may not read {path.rpartition('/')[2]} there: choose a namespace with -n.")
+            return DeniedError(f"You may not read {path.rpartition('/')[2]} there: choose a namespace with -n.")
         case 429 | 500 | 502 | 503 | 504:
             return BusyError(f"The cluster answered {code}.")
         case _:

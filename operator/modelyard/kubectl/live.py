@@ -38,10 +38,13 @@ class Curves:
         drawn = sorted(name for name, values in self._values.items() if len(values) > 1)
         return sorted(drawn, key=lambda name: _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED))
 
+    def steps(self, name: str) -> list[int]:
+        """Steps with a value, in order."""
+        return sorted(self._values.get(name, {}))
+
     def of(self, name: str) -> list[float]:
         """Values in the order of steps."""
-        values: Mapping[int, float] = self._values.get(name, {})
-        return [values[step] for step in sorted(values)]
+        return [self._values[name][step] for step in self.steps(name)]
 
 
 def view(row: Json, curves: Curves, now: datetime, width: int, metric: str = "") -> str:
@@ -69,5 +72,7 @@ def view(row: Json, curves: Curves, now: datetime, width: int, metric: str = "")
     metrics = row.get("metrics") or {}
     lines.append("   ".join(f"{name} {value:.4g}" for name, value in sorted(metrics.items())[:8]))
     for name in [metric] if metric else curves.names()[:1]:
-        lines += ["", name, *curve(curves.of(name), max(20, min(100, width - 12)), _HEIGHT)]
+        steps = curves.steps(name)
+        ends = (f"step {steps[0]}", str(steps[-1])) if steps else ()
+        lines += ["", name, *curve(curves.of(name), max(20, min(100, width - 12)), _HEIGHT, *ends)]
     return "\n".join(lines)

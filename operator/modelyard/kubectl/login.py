@@ -5,6 +5,7 @@ Reading it, token files and programs that make tokens are the `kubernetes` packa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,11 @@ from modelyard.kubectl.source import SourceError
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A way into a cluster."""
+    """A way into a cluster. `token` gives a token that is good now; None: the kubeconfig has none."""
 
     configuration: Any
     namespace: str
-    token: str | None
+    token: Callable[[], str] | None
 
 
 def login(kubeconfig: str | None, context: str | None) -> Login:
@@ -33,5 +34,9 @@ def login(kubeconfig: str | None, context: str | None) -> Login:
             "There is no usable kubeconfig: set KUBECONFIG, or --kubeconfig, to a file whose context can log in."
         ) from None
     chosen = next((c for c in contexts if c["name"] == context), active)
-    token = str(configuration.api_key.get("BearerToken") or "").removeprefix("Bearer ").strip()
-    return Login(configuration, chosen["context"].get("namespace") or "default", token or None)
+
+    def token() -> str:
+        """Asks the program that makes tokens again where the last one has expired."""
+        return str(configuration.get_api_key_with_prefix("BearerToken") or "").removeprefix("Bearer ").strip()
+
+    return Login(configuration, chosen["context"].get("namespace") or "default", token if token() else None)

@@ -19,10 +19,12 @@ from modelyard.kubectl import completion
 from modelyard.kubectl.direct import Direct
 from modelyard.kubectl.live import Curves, view
 from modelyard.kubectl.login import Login, login
-from modelyard.kubectl.logs import OVER, followed
+from modelyard.kubectl.logs import MOST, OVER, followed
 from modelyard.kubectl.remote import Remote
 from modelyard.kubectl.source import MissingError, Scope, Source, SourceError
-from modelyard.kubectl.tables import columned, table
+from modelyard.kubectl.tables import table, totals, troubles
+from modelyard.statusapi.export import SPECS
+from modelyard.statusapi.kinds import BY_PLURAL
 
 _API_ENV: Final = "MODELYARD_API"
 _ALIASES: Final = {
@@ -39,6 +41,7 @@ _ALIASES: Final = {
     "error": "errors",
     "stats": "statistics",
 }
+EXPORTED: Final = tuple(sorted(kind.plural for kind in SPECS))
 _LOG_SECONDS: Final = 1.0
 
 
@@ -67,6 +70,8 @@ def source_of(arguments: argparse.Namespace, entry: Login) -> Source:
     """The status API if its address is known and there is a token for it, else the cluster."""
     url = arguments.api or os.environ.get(_API_ENV)
     if url and entry.token:
+        if not url.startswith(("http://", "https://")):
+            raise SourceError(f"--api and {_API_ENV} take an address such as https://modelyard.example.com.")
         return Remote(url, entry.token, arguments.api_ca)
     if arguments.api:
         print("The kubeconfig has no token: asking the cluster instead of the status API.", file=sys.stderr)
@@ -77,24 +82,27 @@ def _get(arguments: argparse.Namespace, source: Source, scope: Scope, home: str)
     plural, name = _what(arguments)
     now = datetime.now(UTC)
     if plural == "statistics":
-        totals = source.statistics(scope)
-        return print(_dump(totals) if arguments.output == "json" else _totals(totals))
+        found = source.statistics(scope)
+        return print(_dump(found) if arguments.output == "json" else totals(found))
     if arguments.output == "yaml":
-        if not name:
-            raise SourceError("--output yaml needs the name of one object.")
+        if not name or plural not in EXPORTED:
+            raise SourceError(f"--output yaml needs the name of one object, of {', '.join(EXPORTED)}.")
         return print(source.export(plural, scope.namespace or home, name), end="")
     if plural == "errors":
         rows = source.errors(scope)
+        if arguments.output == "table" and rows:
+            return print(troubles(rows, now))
     elif name and arguments.output == "json":
         return print(_dump(source.detail(plural, scope.namespace or home, name)))
     else:
         rows = source.rows(plural, scope, arguments.selector, name)
         if name and not rows:
-            raise MissingError(f"There is none of {plural} with the name {name}.")
+            where = f" in namespace {scope.namespace}" if scope.namespace else ""
+            raise MissingError(f"There is no {BY_PLURAL[plural].word} {name}{where}.")
     if arguments.output == "json":
         return print(_dump({"items": rows}))
     if arguments.output == "name":
-        return print("\n".join(f"{plural}/{row['name']}" for row in rows if "name" in row))
+        return print("".join(f"{plural}/{row['name']}\n" for row in rows if "name" in row), end="")
     print(table(plural, rows, now, scope.namespace is None) if rows else _nothing(plural, scope))
 
 
@@ -124,11 +132,11 @@ def _watch(arguments: argparse.Namespace, source: Source, scope: Scope, home: st
 def _top(arguments: argparse.Namespace, source: Source, scope: Scope, home: str) -> None:
     rows = [row for row in source.rows("trainings", scope) if row["phase"] not in OVER]
     rows.sort(key=lambda row: (-(row.get("gpus") or 0), row["namespace"], row["name"]))
-    totals = source.statistics(scope)
+    found = source.statistics(scope)
     if arguments.output == "json":
-        return print(_dump({"items": rows, "statistics": totals}))
+        return print(_dump({"items": rows, "statistics": found}))
     print(table("top", rows, datetime.now(UTC), scope.namespace is None) if rows else "Nothing is in progress.")
-    print("\n" + _totals(totals))
+    print("\n" + totals(found))
 
 
 def _logs(arguments: argparse.Namespace, source: Source, scope: Scope, home: str) -> None:
@@ -146,7 +154,10 @@ _COMMANDS: Final = {"get": _get, "watch": _watch, "top": _top, "logs": _logs}
 
 def _what(arguments: argparse.Namespace) -> tuple[str, str]:
     kind, _, name = arguments.what.partition("/")
-    return _ALIASES.get(kind, kind), arguments.name or name
+    plural = _ALIASES.get(kind, kind)
+    if plural not in completion.KINDS:
+        raise SourceError(f"There is no kind of that name: choose out of {', '.join(completion.KINDS)}.")
+    return plural, arguments.name or name
 
 
 def _show(text: str) -> None:
@@ -156,19 +167,6 @@ def _show(text: str) -> None:
 
 def _nothing(plural: str, scope: Scope) -> str:
     return f"No {plural} found{f' in namespace {scope.namespace}' if scope.namespace else ''}."
-
-
-def _totals(totals: dict[str, Any]) -> str:
-    lines = [["", "TOTAL", "BY PHASE"]]
-    for key, words in (("models", "models"), ("modelSources", "sources"), ("trainings", "trainings")):
-        if key in totals:
-            phases = ", ".join(f"{count} {phase}" for phase, count in totals[key]["byPhase"].items())
-            lines.append([words, str(totals[key]["total"]), phases])
-    text = columned(lines)
-    if "spending" in totals:
-        spending = totals["spending"]
-        text += f"\nGPU hours {spending['gpuHours']:.2f}   cost ${spending['costUSD']}"
-    return text
 
 
 def _dump(value: Any) -> str:
@@ -185,6 +183,12 @@ def _complete(words: list[str]) -> int:
         pass
     print("\n".join(completion.candidates(words or [""], source, namespace)))
     return 0
+
+
+def _lines(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MOST}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     logs = commands.add_parser("logs", parents=[common], help="the end of a training's log")
     logs.add_argument("training", metavar="TRAINING")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
-    logs.add_argument("--tail", type=int, default=200, metavar="LINES")
+    logs.add_argument("--tail", type=_lines, default=200, metavar="LINES", help=f"at most {MOST} (default: 200)")
     shells = commands.add_parser("completion", help="print a script for the shell")
     shells.add_argument("shell", choices=completion.SHELLS)
     return parser

@@ -8,7 +8,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -20,9 +20,9 @@ _BACKOFF: Final = (1, 2, 5, 10, 20)
 
 
 class Remote:
-    """A status API at `url`. `ca_file`: certificates to trust besides the system's."""
+    """A status API at `url`. `token` is asked before each request; `ca_file`: certificates to trust."""
 
-    def __init__(self, url: str, token: str, ca_file: str | None = None) -> None:
+    def __init__(self, url: str, token: Callable[[], str], ca_file: str | None = None) -> None:
         self.words = f"the status API at {url}"
         self._base = f"{url.rstrip('/')}/api/v1"
         self._token = token
@@ -35,7 +35,7 @@ class Remote:
 
     def rows(self, plural: str, scope: Scope, selector: str = "", name: str = "") -> list[Json]:
         """Rows of a kind, of all pages."""
-        query: dict[str, Any] = {**_where(scope), "labelSelector": selector, "limit": 500}
+        query: dict[str, Any] = {**_where(scope), "labelSelector": selector, "q": name, "limit": 500}
         found: list[Json] = []
         while True:
             page = self._json(f"/{plural}", query)
@@ -119,7 +119,7 @@ class Remote:
     def _open(self, path: str, query: Json, headers: dict[str, str], seconds: float) -> Any:
         chosen = {name: value for name, value in query.items() if value not in ("", None)}
         url = self._base + path + (f"?{urlencode(chosen, doseq=True)}" if chosen else "")
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}", **headers})
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token()}", **headers})
         try:
             return self._opener.open(request, timeout=seconds)
         except urllib.error.HTTPError as error:

@@ -21,6 +21,10 @@ class MissingError(SourceError):
     """There is no such object."""
 
 
+class DeniedError(SourceError):
+    """One may not have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where to look: one namespace, or None for all that one may see."""

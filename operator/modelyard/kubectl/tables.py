@@ -146,13 +146,6 @@ COLUMNS: Final[Mapping[str, Sequence[tuple[str, Cell]]]] = {
         ("URI", _field("uri")),
         ("AGE", _age),
     ),
-    "errors": (
-        ("LEVEL", _field("level")),
-        ("OBJECT", lambda row, now: f"{row['object']['kind'].lower()}/{row['object']['name']}"),
-        ("REASON", _field("reason")),
-        ("SINCE", lambda row, now: age(row.get("since"), now)),
-        ("WHAT TO DO", _field("todo")),
-    ),
     "top": (
         ("NAME", _field("name")),
         ("GPU", _gpu),
@@ -169,9 +162,50 @@ def table(plural: str, rows: Sequence[Json], now: datetime, with_namespace: bool
     """The rows of a kind as a table with a head."""
     columns = list(COLUMNS[plural])
     if with_namespace:
-        columns.insert(0, ("NAMESPACE", lambda row, _: _text(row.get("namespace") or row["object"]["namespace"])))
+        columns.insert(0, ("NAMESPACE", _field("namespace")))
     lines = [[head for head, _ in columns], *([cell(row, now) for _, cell in columns] for row in rows)]
     return columned(lines)
+
+
+def troubles(rows: Sequence[Json], now: datetime) -> str:
+    """What needs a person, a paragraph each: what it is about, what is wrong, what to do."""
+    return "\n\n".join("\n".join(_trouble(row, now)) for row in rows)
+
+
+def _trouble(row: Json, now: datetime) -> list[str]:
+    who = row["object"]
+    version = f" version {row['version']}" if row.get("version") else ""
+    since = f"   since {age(row['since'], now)}" if row.get("since") else ""
+    waiting = f"   {row['affects']} wait for it" if row.get("affects") else ""
+    head = f"{row['level'].upper()}   {who['namespace']}   {who['kind'].lower()}/{who['name']}{version}"
+    said = [f"  {row['message']}"] if row.get("message") else []
+    return [f"{head}   {row['reason']}{since}{waiting}", *said, f"  → {row['todo']}"]
+
+
+def totals(found: Json) -> str:
+    """How many in which phase, what they took, and where."""
+    lines = [["", "TOTAL", "BY PHASE"]]
+    for key, words in (("models", "models"), ("modelSources", "sources"), ("trainings", "trainings")):
+        if key in found:
+            phases = ", ".join(f"{count} {phase}" for phase, count in found[key]["byPhase"].items())
+            lines.append([words, str(found[key]["total"]), phases])
+    text = columned(lines)
+    if "spending" in found:
+        spending = found["spending"]
+        text += f"\nGPU hours {spending['gpuHours']:.2f}   cost ${spending['costUSD']}"
+        if spending["withoutPrice"]:
+            text += f"   without a price {spending['withoutPrice']}"
+    text += f"\nstored {size(found['storageBytes'])}"
+    for key, head in (("byNamespace", ["NAMESPACE"]), ("byModel", ["NAMESPACE", "MODEL"])):
+        if len(found[key]) > (key == "byNamespace"):
+            text += "\n\n" + columned([[*head, "TRAININGS", "GPU HOURS", "COST"], *map(_spent, found[key])])
+    return text
+
+
+def _spent(row: Json) -> list[str]:
+    spending = row.get("spending") or {"gpuHours": 0.0, "costUSD": "0.00"}
+    names = [row[name] for name in ("namespace", "model") if name in row]
+    return [*names, _text(row.get("trainings")), f"{spending['gpuHours']:.2f}", f"${spending['costUSD']}"]
 
 
 def columned(lines: Sequence[Sequence[str]]) -> str:

@@ -21,8 +21,8 @@ from modelyard.statusapi.auth import Identity
 SUBJECTACCESSREVIEW: Final = Kind("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews")
 
 KEPT_SECONDS: Final = 25.0
-LONGEST_SECONDS: Final = 50.0
-REVIEW_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 35.0
+REVIEW_SECONDS: Final = 4.0
 MOST: Final = 200_000
 AT_ONCE: Final = 24
 

@@ -12,19 +12,16 @@ import contextlib
 import logging
 import random
 import signal
-import socket
 import sys
 import time
 import uuid
 from collections.abc import Coroutine, Iterator, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from modelyard import __version__
 from modelyard.cluster import errors
@@ -42,12 +39,14 @@ from modelyard.statusapi.access import Access, Rights, Unguarded
 from modelyard.statusapi.app import guarded
 from modelyard.statusapi.auth import Tokens
 from modelyard.statusapi.changelog import ChangeLog
+from modelyard.statusapi.connection import Connection
 from modelyard.statusapi.curves import CurveSource
 from modelyard.statusapi.followers import Followers
 from modelyard.statusapi.freshness import Freshness
 from modelyard.statusapi.kinds import ALL, DATASETS, Shown
 from modelyard.statusapi.limits import Slots
 from modelyard.statusapi.metrics import Metrics
+from modelyard.statusapi.middleware import is_loopback
 from modelyard.statusapi.probes import serve_probes
 from modelyard.statusapi.rows import Rows
 from modelyard.statusapi.service import Service
@@ -56,24 +55,12 @@ logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 2.0
 _SERVED_SECONDS: Final = 60.0
-_PULSE_SECONDS: Final = 5.0
+PULSE_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 3
-_STUCK_MILLISECONDS: Final = 30_000
 
 
 class NoAuthenticationError(SettingsError):
     """`authentication: none` on an address that others can reach."""
-
-
-class Connection(H11Protocol):
-    """A connection that the kernel gives up when its other side takes nothing for half a minute."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Sets the limits of the socket."""
-        found = transport.get_extra_info("socket")
-        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK_MILLISECONDS)
-        super().connection_made(transport)
 
 
 class Process:
@@ -218,7 +205,7 @@ def service_of(settings: Settings, client: Client, metrics: Metrics, kinds: tupl
         store=Store(),
         rows=rows,
         curves=CurveSource(settings.collector),
-        followers=Followers(rows.log, api.stream_window_seconds, _PULSE_SECONDS),
+        followers=Followers(rows.log, api.stream_window_seconds, PULSE_SECONDS),
         rights=rights,
         tokens=tokens,
         freshness=freshness,
@@ -275,11 +262,7 @@ async def _kinds(client: Client) -> tuple[Shown, ...]:
 def _check_authentication(api: Api) -> None:
     if api.authentication != "none":
         return
-    try:
-        loopback = api.host == "localhost" or ip_address(api.host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(api.host):
         raise NoAuthenticationError(
             "api.authentication is none, but api.host is no loopback address: set api.host to 127.0.0.1, or use tokens."
         )

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -86,6 +88,9 @@ class Guard:
     async def _caller(self, scope: Scope) -> Caller:
         tokens = self._service.tokens
         if tokens is None:
+            if not is_loopback(_host(scope)):
+                words = "Without authentication this API answers only to names of loopback, such as localhost."
+                raise Problem(403, "NotLoopback", words)
             return _EVERYBODY
         token = bearer(_header(scope, b"authorization"))
         scope["state"]["token"] = token
@@ -170,6 +175,22 @@ class _Body:
             if self._left < 0:
                 raise Problem(413, "TooLarge", f"The body of a request may have {self._most} bytes.")
         return message
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address means this machine, whoever resolves it."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(scope: Scope) -> str:
+    """The name that the caller used: a page of anybody can have its own name resolve to loopback, and ask as itself."""
+    try:
+        return urlsplit(f"//{_header(scope, b'host') or ''}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -21,7 +21,8 @@ from modelyard.statusapi.problems import Problem
 from modelyard.statusapi.service import Service
 
 SEND_SECONDS: Final = 30.0
-RECHECK_SECONDS: Final = 15.0
+RECHECK_SECONDS: Final = 10.0
+"""With how long a review is believed, and how long one may take, it stays below the minute in which a right ends."""
 HEARTBEAT_SECONDS: Final = 15.0
 RETRY_MILLISECONDS: Final = 3000
 _HEADERS: Final = (

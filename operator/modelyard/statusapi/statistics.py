@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
-from modelyard.plan import Kind
+from modelyard.plan import Kind, Obj
+from modelyard.resources import conditions
 from modelyard.resources.meta import MODEL, MODELSOURCE, TRAINING
 from modelyard.statusapi.access import Seen
 from modelyard.statusapi.rows import Row, Rows
@@ -51,6 +52,15 @@ class _Place:
     kinds: Counter[Kind] = field(default_factory=Counter)
     bill: _Bill = field(default_factory=_Bill)
     storage: int = 0
+
+
+def output_bytes(training: Obj) -> int:
+    """What a Training's own volume holds; what was saved is the Model's, and what expired is gone."""
+    status = training.get("status") or {}
+    refused = conditions.find(status.get("conditions") or (), "Saved") or {}
+    if status.get("saved") or refused.get("reason") == "OutputExpired":
+        return 0
+    return (status.get("output") or {}).get("bytes") or 0
 
 
 def statistics(rows: Rows, seen: Mapping[Kind, Seen], outputs: Mapping[str, int]) -> Statistics:

@@ -71,6 +71,7 @@ _TODO: Final[Mapping[str, str]] = {
     "GPULost": "Have the node's GPU checked; raise spec.retry.onInfrastructure to go on by itself.",
     "StallTimeout": "Look at the log for where it stands still; raise spec.timeouts.stallSeconds if it is only slow.",
     "Error": "Look at the end of the log: kubectl modelyard logs NAME.",
+    "DatasetFailed": "Look at the Model that it belongs to, and at the log of the Dataset's Job.",
     "AwaitingApproval": "Look at status.analysis, then set params or the annotation modelyard.dev/approve.",
     "OutputExpires": "Set spec.save to keep the result.",
     "NoReports": "Look at the pod's log: the trainer does not report any more.",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
+import time
 import urllib.request
 from pathlib import Path
 
@@ -116,6 +119,8 @@ def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path:
         answer = process.caller(None).get("/status")
         assert answer.status_code == 200
         assert answer.headers["Modelyard-Authentication"] == "none"
+        foreign = process.caller(None).http.get("/status", headers={"Host": f"rebound.example.com:{process.port}"})
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "NotLoopback")
         codes = [process.caller(None).get("/status").status_code for _ in range(4)]
         assert codes == [200, 200, 429, 429]
         assert int(process.caller(None).get("/status").headers["Retry-After"]) >= 1
@@ -125,6 +130,43 @@ def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path:
         assert process.process is not None
         assert process.process.wait(30) == 2
         assert "loopback" in process.log
+
+
+def test_who_never_finishes_a_request_is_let_go(api_kubeconfig: Path, admin_token: str, tmp_path: Path) -> None:
+    """A head that does not end, a body that does not, and what is no HTTP at all."""
+    authorized = f"Host: x\r\nAuthorization: Bearer {admin_token}\r\n"
+    body = "Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    sent = {
+        "junk": b"\x16\x03\x01 this is TLS\r\n\r\n",
+        "nothing": b"",
+        "head": b"GET /api/v1/models HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        "body": f"POST /api/v1/secrets/validate HTTP/1.1\r\n{authorized}{body}".encode(),
+    }
+    said = dict.fromkeys(sent, b"")
+    with (
+        api_process(tmp_path, api_kubeconfig, api={"limits": {"requestSeconds": 2}}) as process,
+        contextlib.ExitStack() as opened,
+    ):
+        sockets = {}
+        for what, begun in sent.items():
+            sockets[what] = socket.create_connection(("127.0.0.1", process.port), timeout=60)
+            opened.enter_context(sockets[what])
+            sockets[what].sendall(begun)
+        for what, one in sockets.items():
+            with contextlib.suppress(ConnectionResetError):
+                while part := one.recv(4096):
+                    said[what] += part
+                    if what == "body" and b"}" in said[what]:
+                        break
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(60):
+                sockets["body"].sendall(b" ")
+                time.sleep(1)
+            raise AssertionError("who goes on with a body that nobody waits for is not let go")
+    assert said["junk"].startswith(b"HTTP/1.1 400")
+    assert b"application/problem+json" in said["junk"]
+    assert (said["nothing"], said["head"]) == (b"", b"")
+    assert said["body"].startswith(b"HTTP/1.1 504")
 
 
 def test_tls_is_renewed_and_only_named_origins_may_ask(api_kubeconfig: Path, admin_token: str, tmp_path: Path) -> None:

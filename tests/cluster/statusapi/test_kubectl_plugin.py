@@ -17,6 +17,9 @@ import yaml
 
 from localcluster import ControlPlane
 from localcluster.tools import build_tools
+from modelyard.kubectl.login import login
+from modelyard.kubectl.remote import Remote
+from modelyard.kubectl.source import Scope
 from modelyard.resources import meta
 from modelyard.resources.meta import TRAINING
 from support.cluster import Kube, wait_for
@@ -113,10 +116,76 @@ def test_tables_json_yaml_and_totals(
     missing = plugin.run("get", "training", "none", "-n", namespace)
     assert (missing.returncode, missing.stderr) == (
         1,
-        "kubectl modelyard: There is none of trainings with the name none.\n",
+        f"kubectl modelyard: There is no Training none in namespace {namespace}.\n",
     )
     assert "no pod of that" in plugin.run("logs", "one", "-n", namespace).stderr
     assert plugin.run("get").returncode == 2
+    for words, said in (
+        (("get", "nonsense"), "choose out of models, modelsources"),
+        (("get", "pods", "one", "-o", "yaml"), "of models, modelsources, trainings"),
+        (("logs", "one", "--tail", "0"), "from 1 to 2000"),
+        (("get", "trainings", "-l", "a=(("), "selector"),
+    ):
+        refused = plugin.run(*words, "-n", namespace)
+        assert refused.returncode in (1, 2)
+        assert said.lower() in refused.stderr.lower(), refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_what_needs_a_person_and_what_it_cost_as_text(
+    plugin: Plugin, kube: Kube, api: ApiProcess, admin_token: str, namespace: str
+) -> None:
+    missing = {"type": "Ready", "status": "False", "reason": "SecretNotFound", "message": "There is no Secret 'hub'."}
+    at = {"lastTransitionTime": "2026-11-21T01:31:00Z"}
+    make(kube, meta.MODELSOURCE, namespace, "hub", SPECS["modelsources"], {"conditions": [{**missing, **at}]})
+    pull = {"name": "trainer", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+    pull["state"] = {"waiting": {"reason": "ErrImagePull"}}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one-1", "labels": pod_labels(1)}}
+    body["metadata"]["namespace"] = namespace  # type: ignore[index]
+    spec = {"containers": [{"name": "trainer", "image": "x"}], "schedulerName": "none"}
+    kube.create({**body, "spec": spec}, meta.POD)
+    kube.merge(meta.POD, namespace, "one-1", {"status": {"containerStatuses": [pull]}}, "status")
+    base = {"model": {"ref": {"name": "minilm", "version": "v1"}}}
+    make(kube, TRAINING, namespace, "one", {**SPECS["trainings"], **base}, RUNNING)
+    seen = api.caller(admin_token)
+    wait_for(lambda: len(seen.json("/errors", namespace=namespace)["items"]) == 2, "both troubles")
+    wait_for(lambda: seen.json("/statistics", namespace=namespace)["byModel"], "the training")
+    shown = plugin.out("get", "errors", "-n", namespace)
+    assert shown.startswith(f"ERROR   {namespace}   modelsource/hub   SecretNotFound   since ")
+    assert "\n  There is no Secret 'hub'.\n  → Create the Secret, or correct spec.secretRef.\n" in shown
+    assert f"WARNING   {namespace}   pod/one-1   ImagePullFailed" in shown
+    listed = json.loads(plugin.out("get", "errors", "-n", namespace, "-o", "json"))["items"]
+    assert listed == seen.json("/errors", namespace=namespace)["items"]
+    totals = plugin.out("get", "statistics", "-n", namespace).splitlines()
+    assert totals[-2].split() == ["NAMESPACE", "MODEL", "TRAININGS", "GPU", "HOURS", "COST"]
+    assert totals[-1].split() == [namespace, "minilm", "1", "2.00", "$5.00"]
+
+
+def test_a_program_that_makes_tokens_is_asked_again_when_one_expires(
+    control_plane: ControlPlane, api: ApiProcess, admin_token: str, filled: str, tmp_path: Path
+) -> None:
+    """As cloud providers have it: a watch outlives the token that it began with."""
+    made = tmp_path / "made"
+    program = tmp_path / "make-token"
+    expires = "$(date -u -d '+1 second' +%Y-%m-%dT%H:%M:%SZ)"
+    status = f'{{"token": "{admin_token}", "expirationTimestamp": "{expires}"}}'
+    kind = '"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"'
+    answer = f'{{{kind}, "status": {status}}}'.replace('"', '\\"')
+    program.write_text(f'#!/bin/sh\necho made >> {made}\necho "{answer}"\n')
+    program.chmod(0o755)
+    content = yaml.safe_load(control_plane.kubeconfig.read_text())
+    run = {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), "interactiveMode": "Never"}
+    for user in content["users"]:
+        user["user"] = {"exec": run}
+    kubeconfig = tmp_path / "exec.kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(content))
+    found = login(str(kubeconfig), None)
+    assert found.token is not None
+    source = Remote(api.url, found.token)
+    for _ in range(2):
+        wait_for(lambda: len(source.rows("models", Scope(filled))) == 1, "the object")
+        time.sleep(2.1)
+    assert len(made.read_text().split()) >= 2
 
 
 def test_a_live_view_until_the_run_is_over(plugin: Plugin, kube: Kube, namespace: str) -> None:

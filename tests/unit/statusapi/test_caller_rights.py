@@ -12,10 +12,12 @@ import pytest
 
 from modelyard.cluster import errors
 from modelyard.resources.meta import MODEL
-from modelyard.statusapi import access, auth
+from modelyard.statusapi import access, auth, sse
 from modelyard.statusapi.access import Access, Question, Seen
 from modelyard.statusapi.auth import Identity, Tokens
 from modelyard.statusapi.limits import Bucket, Slots
+from modelyard.statusapi.main import PULSE_SECONDS
+from modelyard.statusapi.middleware import is_loopback
 from modelyard.statusapi.problems import Problem
 
 
@@ -87,8 +89,45 @@ async def test_while_nobody_can_say_a_known_caller_stays_for_less_than_a_minute(
         with pytest.raises(Problem) as refused:
             await subject.caller(token)
         assert refused.value.status == 503
-    assert auth.LONGEST_SECONDS < 60
-    assert access.LONGEST_SECONDS < 60
+
+
+def test_a_right_ends_within_a_minute_in_open_streams_too_even_if_the_cluster_hangs() -> None:
+    """Believed for as long as possible, looked at as late as possible, and each review waits in vain."""
+    for module in (auth, access):
+        longest = module.LONGEST_SECONDS + sse.RECHECK_SECONDS + PULSE_SECONDS
+        assert longest + auth.REVIEW_SECONDS + access.REVIEW_SECONDS < 60
+
+
+async def test_a_token_that_was_good_is_no_strangers() -> None:
+    """So whoever sends bad ones from behind the same proxy shuts nobody out whom the cluster has accepted."""
+    cluster, clock = Cluster(), Clock()
+    cluster.answer = lambda spec: accepted(spec) if spec["token"] == "good" else {"authenticated": False}
+    subject = tokens(cluster, clock)
+    assert not subject.known("good")
+    await subject.caller("good")
+    with pytest.raises(Problem):
+        await subject.caller("bad")
+    assert subject.known("good")
+    assert subject.known("bad")
+    clock.now += auth.KEPT_SECONDS + 1
+    assert subject.known("good")
+    assert not subject.known("bad")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost.evil.example", False),
+        ("10.0.0.1", False),
+        ("", False),
+    ],
+)
+def test_only_names_that_nobody_can_claim_mean_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
 
 
 async def test_a_token_for_somebody_else_or_out_of_time_is_refused() -> None:

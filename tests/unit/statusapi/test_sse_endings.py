@@ -105,6 +105,16 @@ async def test_an_expired_token_ends_the_stream(world: World) -> None:
         assert connection.sent[-1] == b""
 
 
+async def test_when_it_is_quiet_it_beats(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "HEARTBEAT_SECONDS", 0.05)
+    world.put("one")
+    async with world.follow() as connection:
+        await until(lambda: connection.count("heartbeat") >= 3)
+        assert connection.count("change") == 1
+        beat = connection.text.rpartition("event: heartbeat")[0].splitlines()[-1]
+        assert beat == f"id: {world.log.position()}"
+
+
 async def test_a_lost_right_ends_it_and_a_changed_one_begins_anew(world: World) -> None:
     world.put("one")
     async with world.follow() as connection:

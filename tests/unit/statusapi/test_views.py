@@ -23,7 +23,7 @@ from modelyard.statusapi.kinds import ALL, BY_KIND
 from modelyard.statusapi.rows import Rows
 from modelyard.statusapi.schemas.answers import SecretCheckRequest
 from modelyard.statusapi.secretcheck import check
-from modelyard.statusapi.statistics import statistics
+from modelyard.statusapi.statistics import output_bytes, statistics
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 SECRET = "s3cr3t"
@@ -108,6 +108,15 @@ def test_totals_are_of_what_may_be_seen() -> None:
     assert (whole.spending.cost_usd, whole.storage_bytes) == ("12.49", 7)
 
 
+def test_what_was_saved_or_is_gone_is_not_counted_as_a_runs_own() -> None:
+    output = {"pvc": "trn-one-output", "bytes": 5}
+    expired = {"conditions": [{"type": "Saved", "status": "False", "reason": "OutputExpired"}]}
+    assert output_bytes(obj(status={"output": output})) == 5
+    assert output_bytes(obj(status={"output": output, "saved": {"model": "m", "version": "v"}})) == 0
+    assert output_bytes(obj(status={"output": output, **expired})) == 0
+    assert output_bytes(obj()) == 0
+
+
 def condition(type: str, status: str, reason: str = "R", at: str = "2026-11-21T01:00:00Z") -> dict[str, str]:
     return {"type": type, "status": status, "reason": reason, "message": "m", "lastTransitionTime": at}
 
@@ -181,6 +190,7 @@ def test_curves_and_words_for_people() -> None:
     assert lines[0].startswith("3 ┤")
     assert lines[-1].startswith("1 ┤")
     assert curve([], 10, 3) == []
+    assert curve([1.0, 2.0], 8, 2, "step 1", "9") == ["2 ┤⠀⠀⠀⠀⣀⡤⠖⠋", "1 ┤⣀⡤⠖⠋⠁⠀⠀⠀", "   step 1 9"]
     assert len(curve([float(n % 50) for n in range(10_000)], 20, 4)) == 4
     assert curve([5.0, 5.0], 4, 1)
     assert [span(n) for n in (None, 0, 59, 60, 3700, 90_000)] == ["-", "0s", "59s", "1m", "1h1m", "1d1h"]

@@ -20,6 +20,7 @@ from modelyard.statusapi.routes.common import Asking, Namespaces, Shared, answer
 from modelyard.statusapi.schemas.answers import ApiStatus, NamespaceRow, Statistics, Trouble, Troubles
 from modelyard.statusapi.schemas.answers import Namespaces as NamespaceList
 from modelyard.statusapi.service import Service
+from modelyard.statusapi.statistics import output_bytes
 from modelyard.statusapi.statistics import statistics as totals
 
 router = APIRouter(tags=["overview"])
@@ -48,11 +49,7 @@ async def statistics(
 ) -> Response:
     """Totals of what you may list: by phase, GPU hours, cost, storage."""
     visible = await _visible_of(service, caller, namespaces)
-    outputs = {
-        obj["metadata"]["uid"]: size
-        for obj in service.store.list(meta.TRAINING)
-        if (size := ((obj.get("status") or {}).get("output") or {}).get("bytes"))
-    }
+    outputs = {obj["metadata"]["uid"]: output_bytes(obj) for obj in service.store.list(meta.TRAINING)}
     return answer(request, totals(service.rows, visible, outputs))
 
 
