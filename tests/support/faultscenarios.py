@@ -189,6 +189,12 @@ def _preempt(place: Place) -> None:
     place.delete(POD, _disrupt(place, "PreemptionByScheduler"))
 
 
+def _delete_the_pod(place: Place) -> None:
+    """As `kubectl delete pod`: nothing on it says why."""
+    (pod,) = place.kube.list(POD, place.namespace)
+    place.delete(POD, pod["metadata"]["name"])
+
+
 def _drain(place: Place) -> None:
     """As `kubectl drain`: the API server itself says on the pod what happens to it."""
     (pod,) = place.kube.list(POD, place.namespace)
@@ -389,6 +395,12 @@ SCENARIOS = (
     Scenario(
         "training preempted",
         (Step("preempt", _preempt, lambda p: _clean(p, "Succeeded")),),
+        given=(_RUNNING,),
+        script=trained(None, _ENDED),
+    ),
+    Scenario(
+        "pod deleted",
+        (Step("delete the pod", _delete_the_pod, lambda p: _clean(p, "Succeeded")),),
         given=(_RUNNING,),
         script=trained(None, _ENDED),
     ),

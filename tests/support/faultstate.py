@@ -10,7 +10,18 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from modelyard.plan import Kind
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PV, PVC, TRAINING
+from modelyard.resources.meta import (
+    COMPONENT_TRAINING,
+    JOB,
+    LABEL_COMPONENT,
+    LABEL_TRAINING,
+    MODEL,
+    MODELSOURCE,
+    POD,
+    PV,
+    PVC,
+    TRAINING,
+)
 from support.cluster import Kube
 
 Obj = dict[str, Any]
@@ -158,6 +169,7 @@ def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
     """Of each Training that is there: the seconds by which the GPU time that it tells differs from what its pods held.
 
     A pod holds its node from being bound until its container has ended or, where nobody saw that, until it was gone.
+    Those that look at the data before the run hold no GPU.
     """
     told: dict[str, tuple[int, int]] = {}
     held: dict[str, dict[str, int]] = defaultdict(dict)
@@ -170,7 +182,9 @@ def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
                 int(status["placement"]["gpus"]),
                 int((status.get("cost") or {}).get("gpuSeconds") or 0),
             )
-        if obj["kind"] == "Pod" and (owner := (meta.get("labels") or {}).get("modelyard.dev/training")):
+        labels = meta.get("labels") or {}
+        if obj["kind"] == "Pod" and labels.get(LABEL_COMPONENT) == COMPONENT_TRAINING:
+            owner = labels[LABEL_TRAINING]
             placed = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
             if not obj["spec"].get("nodeName") or placed.get("status") != "True":
                 continue

@@ -12,58 +12,17 @@ from typing import Any
 import pytest
 
 from localcluster import ControlPlane
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
+from modelyard.resources.meta import EVENT, JOB, MODEL, MODELSOURCE, POD, PVC, TRAINING
 from modelyard.resources.times import format_time
 from support.audit import Audit
-from support.build import make_claim, make_model, make_source, make_training
+from support.build import make_model, make_source, make_training
 from support.cluster import Kube, Refused, path_of, wait_for
 from support.kubelet import Ending, PretendKubelet
+from support.live_trainings import TABULAR, add_claim, condition, edit, put, status_of, until, until_condition
 from support.operator import OperatorProcess
 from support.trainings import ANALYZED, BAD, DONE, STOPPED
 
 Obj = dict[str, Any]
-TABULAR: Obj = {
-    "dataset": {"pvc": {"claimName": "rows"}, "path": "iris.csv"},
-    "recipe": {"name": "tabular-classification"},
-}
-
-
-def add_claim(kube: Kube, namespace: str, name: str = "rows") -> None:
-    claim = make_claim(name, namespace=namespace)
-    del claim["status"]
-    kube.create(claim, PVC)
-
-
-def put(kube: Kube, namespace: str, name: str = "t", **spec: Any) -> None:
-    kube.create(make_training(name, namespace=namespace, spec={**TABULAR, **spec}), TRAINING)
-
-
-def status_of(kube: Kube, namespace: str, name: str = "t") -> Obj:
-    return kube.get(TRAINING, namespace, name).get("status") or {}
-
-
-def until(kube: Kube, namespace: str, phase: str, name: str = "t", seconds: float = 60) -> Obj:
-    def look() -> Obj | None:
-        found = status_of(kube, namespace, name)
-        return found if found.get("phase") == phase else None
-
-    return wait_for(look, f"{name} to be {phase}; it is {status_of(kube, namespace, name)}", seconds)
-
-
-def condition(status: Obj, type: str) -> Obj:
-    return next((c for c in status.get("conditions", []) if c["type"] == type), {})
-
-
-def until_condition(kube: Kube, namespace: str, type: str, value: str, name: str = "t") -> Obj:
-    def look() -> Obj | None:
-        found = status_of(kube, namespace, name)
-        return found if condition(found, type).get("status") == value else None
-
-    return wait_for(look, f"{type} of {name} to be {value}", 60)
-
-
-def edit(kube: Kube, namespace: str, name: str = "t", **spec: Any) -> None:
-    kube.merge(TRAINING, namespace, name, {"spec": spec})
 
 
 def forever(pod: Obj) -> Ending | None:
@@ -90,6 +49,10 @@ def test_from_spec_to_a_saved_version_that_outlives_its_training(
     assert found["history"][0]["exitCode"] == 0
     assert found["effectiveParams"]["epochs"] > 0
     assert not kube.list(JOB, namespace)
+    told = [e for e in kube.list(EVENT, namespace) if e["involvedObject"]["kind"] == TRAINING.kind]
+    assert {"Succeeded", "Saved"} <= {e["reason"] for e in told}
+    assert {(e["reason"], e["count"]) for e in told} == {(e["reason"], 1) for e in told}
+    assert len({e["reason"] for e in told}) == len(told), [(e["reason"], e["message"]) for e in told]
     volume = kube.get(PVC, namespace, "trn-t-output")
     assert "ownerReferences" not in volume["metadata"]
 
