@@ -185,7 +185,7 @@ def cost_gaps(states: list[Seen]) -> Iterator[tuple[str, int]]:
         labels = meta.get("labels") or {}
         if obj["kind"] == "Pod" and labels.get(LABEL_COMPONENT) == COMPONENT_TRAINING:
             owner = labels[LABEL_TRAINING]
-            placed = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
+            placed: Obj = next((c for c in status.get("conditions") or () if c["type"] == "PodScheduled"), {})
             if not obj["spec"].get("nodeName") or placed.get("status") != "True":
                 continue
             ends = [

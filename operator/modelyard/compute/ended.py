@@ -118,6 +118,8 @@ def _of_pod(pod: Obj) -> Outcome:
         return Outcome("BadInput", _not_started(pod), code, report)
     if (disruption := disrupted(pod)) is not None:
         return Outcome("Infrastructure", disruption, code, report)
+    if status.get("reason") == "Evicted" and _OWN_LIMIT.search(str(status.get("message", ""))):
+        return Outcome("Error", _SCRATCH_FULL, code, report)
     if (by_node := _by_node(str(status.get("reason", "")))) is not None:
         return Outcome("Infrastructure", by_node, code, report)
     if code == STOPPED:
@@ -143,6 +145,12 @@ _OUT_OF_MEMORY = (
 )
 
 
+_OWN_LIMIT: Final = re.compile(r"exceed\w* (the limit|the total limit|its local ephemeral storage limit)")
+"""What kubelets say where a pod wrote more than it may, and its node was short of nothing."""
+_SCRATCH_FULL: Final = Cause(
+    "ScratchFull",
+    "The trainer wrote more outside its output volume than it may: raise spec.compute.scratch, or write to the volume.",
+)
 _NOT_STARTED: Final = ("StartError", "ContainerCannotRun")
 
 

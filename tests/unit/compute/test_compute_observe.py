@@ -178,6 +178,21 @@ ENDED: list[tuple[str, Obj, list[Obj], str, str, str]] = [
         "AgentMissing",
         "container `agent`",
     ),
+    *[
+        (
+            f"scratch, {which}",
+            job(failed()),
+            [pod("Failed", ended(137), reason="Evicted", message=said)],
+            "Error",
+            "ScratchFull",
+            "raise spec.compute.scratch",
+        )
+        for which, said in [
+            ("volume", 'Usage of EmptyDir volume "tmp" exceeds the limit "1Gi". '),
+            ("container", 'Container trainer exceeded its local ephemeral storage limit "1Gi". '),
+            ("pod", "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. "),
+        ]
+    ],
     ("node pressure", job(failed()), [pod("Failed", None, reason="Evicted")], "Infrastructure", "Evicted", "evicted"),
     ("admission", job(failed()), [pod("Failed", None, reason="OutOfcpu")], "Infrastructure", "NodeRefused", "node"),
     *[
