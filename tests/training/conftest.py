@@ -19,6 +19,8 @@ import pytest
 from modelyard_training.core.stop import Stop
 
 REPO = Path(__file__).parents[2]
+KINDS = {".jinja", ".json", ".jsonl", ".md", ".onnx", ".png", ".py", ".safetensors", ".txt"}
+"""Endings of all that a run may leave: nothing that is loaded by running it."""
 
 
 @dataclass
@@ -65,7 +67,9 @@ class Trainer:
 
     def run(self, *launcher: str) -> tuple[int, list[dict[str, Any]]]:
         """Exit code and reports of a run that nobody disturbs."""
-        return finish(self.start(*launcher))
+        code, reports = finish(self.start(*launcher))
+        self.check_kinds()
+        return code, reports
 
     def here(self, stop: Stop | None = None) -> tuple[int, dict[str, Any]]:
         """Exit code and result of a run in this process."""
@@ -75,7 +79,15 @@ class Trainer:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(report.Reporter, "send", lambda _, ours, status=None, keep=False: said.append(dict(ours)))
             code = run.main(self.environment(), stop or Stop())
+        self.check_kinds()
         return code, next(r["result"] for r in reversed(said) if "result" in r)
+
+    def check_kinds(self) -> None:
+        """No recipe leaves a pickle, whatever it is called."""
+        for path in (p for p in self.output.rglob("*") if p.is_file()):
+            assert path.suffix in KINDS, path
+            # How pickles of protocol 2 and later begin, and the archives of torch.save.
+            assert path.read_bytes()[:2] not in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"), path
 
     def rows(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.output / "metrics.jsonl").read_text().splitlines()]

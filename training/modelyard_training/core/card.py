@@ -1,167 +1,164 @@
-"""What lies beside the weights for people: the model card that hubs show, and the curves of the run as a picture.
+"""The card beside the weights, as hubs show it: what was trained, on what, how well it does, how it is loaded.
 
-Both follow from what the run computed alone, so that a run that was resumed writes the same bytes.
+All of it follows from what the run computed and was told, so that a run that was resumed writes the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from modelyard_training.core import curves
+from modelyard_training.core.task import Use
+from modelyard_training.params import Split, resolve
+
 CARD, CURVES = "README.md", "curves.png"
-_LIBRARIES = {
-    "text-to-image-lora": "diffusers",
-    "text-classification": "transformers",
-    "text-regression": "transformers",
-}
-_TASKS = {
-    "tabular-classification": "tabular-classification",
-    "tabular-regression": "tabular-regression",
-    "text-classification": "text-classification",
-    "text-regression": "text-classification",
-    "image-classification": "image-classification",
-    "image-regression": "image-classification",
-    "causal-lm": "text-generation",
-    "text-to-image-lora": "text-to-image",
-}
-_USES = {
-    ("causal-lm", "Adapter"): (
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)",
-    ),
-    ("causal-lm", "Full"): (
-        "from transformers import pipeline",
-        'write = pipeline("text-generation", model=folder)',
-    ),
-    ("text-classification", "Full"): (
-        "from transformers import pipeline",
-        'classify = pipeline("text-classification", model=folder)',
-    ),
-    ("text-to-image-lora", "Adapter"): (
-        "from diffusers import DiffusionPipeline",
-        "pipeline = DiffusionPipeline.from_pretrained(base)",
-        "pipeline.load_lora_weights(folder)",
-    ),
-}
-_LOSSES = ("loss", "validationLoss")
-_PANELS = 6
-_POINTS = 2000
+TRAINING_LOSS = "loss"
+_EPOCHS = 20
+_NAMES = 32
 
 
-def write(folder: Path, metadata: Mapping[str, Any], metrics_file: Path) -> None:
+def write(folder: Path, metadata: Mapping[str, Any], use: Use, metrics_file: Path) -> None:
     """Adds the card and the curves to a folder of weights. Raises OSError."""
-    rows = _rows(metrics_file)
-    drawn = draw(rows, folder / CURVES)
-    (folder / CARD).write_text(card(metadata, drawn), encoding="utf-8")
+    rows = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []
+    curves.draw(rows, metadata["bestStep"], folder / CURVES)
+    (folder / CARD).write_text(card(metadata, use, rows), encoding="utf-8")
 
 
-def card(metadata: Mapping[str, Any], curves: bool) -> str:
-    """The card: front matter as the hubs read it, then what was trained, on what, and how well it does."""
+def card(metadata: Mapping[str, Any], use: Use, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The card as Markdown, after the front matter that the hubs read."""
     recipe, name = str(metadata["recipe"]), str(metadata["training"]["name"] or metadata["algorithm"])
-    metrics = {key: value for key, value in metadata["metrics"].items() if isinstance(value, int | float)}
+    held = (
+        {k: v for k, v in sorted(metadata["metrics"].items()) if k != TRAINING_LOSS} if metadata["testSamples"] else {}
+    )
     front: dict[str, Any] = {
-        "library_name": _library(metadata),
-        "pipeline_tag": _TASKS.get(recipe),
+        "library_name": use.library,
+        "pipeline_tag": use.task,
         "tags": ["modelyard", recipe, *(["lora"] if metadata["kind"] == "Adapter" else [])],
-        "metrics": sorted(metrics),
-        "model-index": [{"name": name, "results": [_result(recipe, metrics)]}] if metrics else None,
+        "metrics": list(held),
+        "model-index": [{"name": name, "results": [_result(use.task, held)]}] if held else None,
     }
     front = {key: value for key, value in front.items() if value}
-    base = metadata["baseModel"] or {}
-    facts = {
-        "Recipe": recipe,
-        "Algorithm": metadata["algorithm"],
-        "Base model": " ".join(str(base[k]) for k in ("name", "version", "resolvedRevision") if base.get(k)),
-        "Target": metadata["target"],
-        "Classes": ", ".join(str(c) for c in metadata["classes"][:32]),
-        "Training examples": metadata["trainSamples"],
-        "Held-out examples": metadata["testSamples"],
-        "Steps": metadata["steps"],
-        "Epochs": metadata["epochs"],
-        "Best step": metadata["bestStep"],
-        "Determinism": metadata["determinism"],
-    }
-    parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {name}\n"]
-    parts.append(_table(("", ""), {k: v for k, v in facts.items() if v not in (None, "")}))
-    if metrics:
+    parts = [f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n\n# {name}\n\n"]
+    parts.append(_table(("", ""), _facts(metadata).items()))
+    parts.append("\n## Data\n\n" + _table(("", ""), _data(metadata).items()))
+    if held:
         parts.append("\n## Results on the held-out split\n\n")
-        parts.append(_table(("metric", "value"), {k: f"{v:.6g}" for k, v in sorted(metrics.items())}))
-    if curves:
-        parts.append(f"\n![Curves of the run]({CURVES})\n")
-    use = _USES.get((recipe, str(metadata["kind"])))
-    if use is not None:
-        parts.append("\n## Use\n\n```python\n" + "\n".join(use) + "\n```\n")
+        parts.append(_table(("metric", "value"), ((k, _number(v)) for k, v in held.items())))
+    parts += [_listed(key, value) for key, value in metadata["notes"].items() if _is_rows(value)]
+    parts.append(f"\n## Course\n\n![Curves of the run]({CURVES})\n")
+    epochs = [row for row in rows if "epoch" in row]
+    if epochs:
+        parts.append("\n" + _rows(_thin(epochs, metadata["bestEpoch"])))
+    parts.append("\n## Use\n\n" + _use(metadata, use))
     parts.append("\n## Parameters\n\n")
-    parts.append(_table(("parameter", "value"), {k: json.dumps(v) for k, v in metadata["params"].items()}))
+    parts.append(_table(("parameter", "value"), ((k, json.dumps(v)) for k, v in metadata["params"].items())))
     parts.append("\nTrained with Modelyard.\n")
     return "".join(parts)
 
 
-def _library(metadata: Mapping[str, Any]) -> str | None:
-    if metadata["recipe"] == "causal-lm":
-        return "peft" if metadata["kind"] == "Adapter" else "transformers"
-    return _LIBRARIES.get(str(metadata["recipe"]))
+def _facts(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    base = metadata["baseModel"] or {}
+    loss = metadata["metrics"].get(TRAINING_LOSS)
+    facts = {
+        "Recipe": metadata["recipe"],
+        "Algorithm": metadata["algorithm"],
+        "Base model": " ".join(str(base[k]) for k in ("name", "version", "resolvedRevision") if base.get(k)),
+        "Steps": metadata["steps"],
+        "Epochs": metadata["epochs"],
+        "Weights of step": metadata["weightsStep"],
+        "Training loss": None if loss is None else _number(loss),
+        "Determinism": metadata["determinism"],
+    }
+    return {k: v for k, v in facts.items() if v not in (None, "")}
 
 
-def _result(recipe: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _data(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    told = metadata["dataset"] or {}
+    columns, classes, features = told.get("columns") or {}, metadata["classes"], metadata["features"]
+    split = resolve(Split.model_validate(told.get("split") or {}))
+    if split["validation"] is not None:
+        held_out = split["validation"]
+    else:
+        held_out = f"{split['validationFraction']:g} of the rows, seed {split['seed']}"
+    facts = {
+        "Path": told.get("path"),
+        "Format": told.get("format"),
+        "Target": metadata["target"],
+        "Classes": _names(classes),
+        "Features": _names(features),
+        "Ignored columns": _names(columns.get("ignore") or []),
+        "Training examples": metadata["trainSamples"],
+        "Held-out examples": metadata["testSamples"],
+        "Held out": held_out if metadata["testSamples"] else None,
+    }
+    notes = {k: v for k, v in metadata["notes"].items() if not _is_rows(v)}
+    facts |= {_words(k): v if isinstance(v, int | float | str) else json.dumps(v) for k, v in notes.items()}
+    return {k: v for k, v in facts.items() if v not in (None, "")}
+
+
+def _use(metadata: Mapping[str, Any], use: Use) -> str:
+    before = ['folder = "."  # where this card lies']
+    if metadata["kind"] == "Adapter":
+        before.append('base = "base"  # the base model: its folder, or its name on a hub')
+    return "```python\n" + "\n".join([*before, *use.code]) + "\n```\n"
+
+
+def _result(task: str, metrics: Mapping[str, float]) -> dict[str, Any]:
     return {
-        "task": {"type": _TASKS.get(recipe, "other")},
+        "task": {"type": task},
         "dataset": {"name": "held-out split", "type": "custom"},
-        "metrics": [{"type": name, "value": value} for name, value in sorted(metrics.items())],
+        "metrics": [{"type": name, "value": value} for name, value in metrics.items()],
     }
 
 
-def _table(head: tuple[str, str], rows: Mapping[str, Any]) -> str:
-    lines = [head, ("---", "---"), *((key, str(value)) for key, value in rows.items())]
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _listed(name: str, rows: list[dict[str, Any]]) -> str:
+    """A table of rows, what is nested in them flat; without times, which are others in each run."""
+    flat = [
+        dict(item for k, v in row.items() for item in (v.items() if isinstance(v, dict) else [(k, v)])) for row in rows
+    ]
+    return f"\n## {_words(name)}\n\n" + _rows([{k: v for k, v in row.items() if k != "seconds"} for row in flat])
+
+
+def _rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = f"| {' | '.join(names)} |\n|{' --- |' * len(names)}\n"
+    return head + "".join(f"| {' | '.join(_cell(_number(row.get(n, ''))) for n in names)} |\n" for row in rows)
+
+
+def _thin(epochs: Sequence[Mapping[str, Any]], best: int | None) -> list[Mapping[str, Any]]:
+    """At most about `_EPOCHS` of them, the last one and the best among them."""
+    every = -(-len(epochs) // _EPOCHS)
+    return [row for n, row in enumerate(epochs) if (len(epochs) - 1 - n) % every == 0 or row["epoch"] == best]
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    lines = [head, ("---", "---"), *((key, str(value)) for key, value in rows)]
     return "".join(f"| {left} | {_cell(right)} |\n" for left, right in lines)
+
+
+def _names(names: Sequence[Any]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(str(n) for n in names[:_NAMES]) + more
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(name: str) -> str:
+    """`rowsWithoutTarget` as `Rows without target`."""
+    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
+    return spaced[:1].upper() + spaced[1:]
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def draw(rows: Sequence[Mapping[str, Any]], target: Path) -> bool:
-    """The losses in one panel and each other metric in its own, over the steps. False: there is nothing to draw."""
-    steps = [row for row in rows if "epoch" not in row]
-    epochs = [row for row in rows if "epoch" in row]
-    names = sorted({key for row in epochs for key in row} - {"step", "epoch", *_LOSSES})[: _PANELS - 1]
-    if not steps and not epochs:
-        return False
-    # Seconds of import, and only at the end.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(3, 1 + len(names))
-    lines = -(-(1 + len(names)) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.0 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, *others = figure.subplots(lines, columns, squeeze=False).flatten()
-    thin = steps[:: max(1, len(steps) // _POINTS)]
-    losses.plot([r["step"] for r in thin], [r["loss"] for r in thin], label="training", linewidth=0.8)
-    held = [row for row in epochs if "validationLoss" in row]
-    if held:
-        losses.plot([r["step"] for r in held], [r["validationLoss"] for r in held], label="held out", marker=".")
-    losses.legend()
-    losses.set_title("loss")
-    for panel, name in zip(others, names, strict=False):
-        with_it = [row for row in epochs if name in row]
-        panel.plot([r["step"] for r in with_it], [r[name] for r in with_it], marker=".")
-        panel.set_title(name)
-    for panel in others[len(names) :]:
-        panel.set_visible(False)
-    for panel in (losses, *others):
-        panel.set_xlabel("step")
-    # Without the library's name and version in it: the same run makes the same file.
-    figure.savefig(target, dpi=100, metadata={"Software": None})
-    return True

@@ -199,7 +199,7 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
 
         def write(folder: Path) -> None:
             task.export(folder)
-            card.write(folder, metadata, output / METRICS)
+            card.write(folder, metadata, task.describe().use, output / METRICS)
 
         complete = exports.export(output, write, metadata)
         _done(reporter, complete, ending)
@@ -273,13 +273,14 @@ def _settings(run: Run, task: Task, policy: dict[str, Any]) -> Settings:
 
 def _metadata(run: Run, task: Task, loop: Loop, metrics: dict[str, float], resumed: int | None) -> dict[str, Any]:
     about, p = task.describe(), loop.progress
-    base = run.config.model
+    base, dataset = run.config.model, run.config.dataset
     return {
         "kind": about.kind,
         "recipe": run.config.recipe,
         "algorithm": about.algorithm,
         "metrics": metrics,
-        "params": run.params,
+        "params": about.params or run.params,
+        "dataset": dataset.model_dump(by_alias=True, exclude_none=True) if dataset else None,
         "features": about.features,
         "target": about.target,
         "classes": about.classes,

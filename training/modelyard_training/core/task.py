@@ -22,6 +22,18 @@ Indices = Tensor
 
 
 @dataclass(frozen=True)
+class Use:
+    """How the result is loaded, for its card: by a stock library, or by a file that lies beside it."""
+
+    task: str
+    """What it does, as the hubs call it, such as `text-classification`."""
+    library: str | None
+    """The stock library as the hubs call it, if there is one."""
+    code: tuple[str, ...]
+    """Lines of Python that load and use it from its own folder, `folder`; an adapter's base is at `base`."""
+
+
+@dataclass(frozen=True)
 class Description:
     """What the metadata says of the result, beside what the loop knows itself."""
 
@@ -30,10 +42,13 @@ class Description:
     train_samples: int
     test_samples: int
     target: str
+    use: Use
     features: list[str] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     """Counts that a person should see, such as rows left out."""
+    params: dict[str, Any] | None = None
+    """The parameters that made it, where the recipe has chosen some of them itself; else those of the run."""
 
 
 class Task(Protocol):

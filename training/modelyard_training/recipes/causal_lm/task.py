@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from modelyard_training.core.data import ROW
 from modelyard_training.core.errors import Stopped
 from modelyard_training.core.run import Run
-from modelyard_training.core.task import Batch, Description, Indices
+from modelyard_training.core.task import Batch, Description, Indices, Use
 from modelyard_training.core.world import World
 from modelyard_training.recipes.causal_lm import base
 from modelyard_training.recipes.causal_lm.documents import Document, Parts, Side
@@ -31,6 +31,19 @@ from modelyard_training.recipes.common import generator, weight_groups
 _MULTIPLE = 8
 _LOGITS = 2**27
 """Numbers of logits that are in memory at once: half a GiB."""
+_WHOLE = (
+    "from transformers import pipeline",
+    'write = pipeline("text-generation", model=folder)',
+    'print(write("Once upon a time", max_new_tokens=40)[0]["generated_text"])',
+)
+_ADAPTER = (
+    "from peft import PeftModel",
+    "from transformers import AutoModelForCausalLM, AutoTokenizer",
+    "tokenizer = AutoTokenizer.from_pretrained(folder)",
+    "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)",
+    'tokens = tokenizer("Once upon a time", return_tensors="pt")',
+    "print(tokenizer.decode(model.generate(**tokens, max_new_tokens=40)[0]))",
+)
 
 
 class Objective(nn.Module):
@@ -193,6 +206,7 @@ class CausalLMTask:
             train_samples=self._parts.train.table.frame[ROW].len(),
             test_samples=self._parts.held.table.frame[ROW].len(),
             target="",
+            use=Use("text-generation", *(("transformers", _WHOLE) if self._merged else ("peft", _ADAPTER))),
             features=self._parts.columns,
             notes={
                 **self._parts.notes,

@@ -15,12 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.core.task import Use
 from modelyard_training.recipes.common import loaded
 
 _SCRATCH_SIZE = 64
 _SMALL = 64
 """Pictures up to this edge get the small network."""
 _HALF = (0.5, 0.5, 0.5)
+_STOCK = Use(
+    "image-classification",
+    "transformers",
+    (
+        "from transformers import pipeline",
+        'model = pipeline("image-classification", model=folder)',
+        'print(model("picture.jpg"))',
+    ),
+)
+_TIMM = Use(
+    "image-classification",
+    "timm",
+    (
+        "import timm, torch",
+        "from PIL import Image",
+        'model = timm.create_model("local-dir:" + folder, pretrained=True).eval()',
+        "change = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
+        "with torch.no_grad():",
+        '    found = model(change(Image.open("picture.jpg").convert("RGB"))[None])[0]',
+        'print(dict(zip(model.pretrained_cfg["label_names"], found.tolist())))',
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,7 @@ class Backbone:
     outputs: Callable[[nn.Module, Tensor], Tensor]
     """The outputs of the model, or of what wraps it."""
     save: Callable[[Path], None]
+    use: Use
 
 
 def edge(base: Path | None, params: dict[str, Any]) -> int:
@@ -142,7 +166,9 @@ def _stock(model: Any, name: str, size: int, mean: tuple[float, ...], std: tuple
     linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == count]
     if not linear:
         raise BadInput(f"The base model's family '{name}' has no linear head that could be trained anew.")
-    return Backbone(model, name, size, mean, std, linear[-1], lambda m, pixels: m(pixel_values=pixels).logits, save)
+    return Backbone(
+        model, name, size, mean, std, linear[-1], lambda m, pixels: m(pixel_values=pixels).logits, save, _STOCK
+    )
 
 
 def _timm(base: Path, config: dict[str, Any], size: int, names: list[str]) -> Backbone:
@@ -187,7 +213,7 @@ def _timm(base: Path, config: dict[str, Any], size: int, names: list[str]) -> Ba
         }
         (folder / "config.json").write_text(json.dumps(result, indent=1))
 
-    return Backbone(model, str(config["architecture"]), size, mean, std, head, lambda m, pixels: m(pixels), save)
+    return Backbone(model, str(config["architecture"]), size, mean, std, head, lambda m, pixels: m(pixels), save, _TIMM)
 
 
 _NO_SAFETENSORS = (

@@ -129,6 +129,7 @@ class ImageTask:
             train_samples=len(self._train_target),
             test_samples=len(self._held_target),
             target=self._target,
+            use=self._backbone.use,
             features=["image"],
             classes=self._parts.classes or [],
             notes={"rowsWithoutTarget": self._parts.dropped, "imageSize": self._backbone.size, **self._notes},

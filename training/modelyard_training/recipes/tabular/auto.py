@@ -143,7 +143,7 @@ class AutoTask:
         return self._task.where(indices)
 
     def describe(self) -> Description:
-        """The winner's, and the leaderboard."""
+        """The winner's, with its own parameters, and the leaderboard."""
         found = self._task.describe()
         rows: list[dict[str, Any]] = [
             {"algorithm": algorithm, "metrics": result.metrics, "epoch": result.epoch, "seconds": result.seconds}
@@ -151,7 +151,7 @@ class AutoTask:
         ]
         name, direction = self.best_metric
         rows.sort(key=lambda row: _order(row["metrics"].get(name), direction))
-        return replace(found, notes={**found.notes, "leaderboard": rows, "chosenParams": self._task.params})
+        return replace(found, notes={**found.notes, "leaderboard": rows}, params=self._task.params)
 
     def export(self, folder: Path) -> None:
         """The winner's files."""

@@ -17,13 +17,21 @@ from torch import Tensor, nn
 
 from modelyard_training.core import metrics
 from modelyard_training.core.run import Run
-from modelyard_training.core.task import Batch, Description, Indices
+from modelyard_training.core.task import Batch, Description, Indices, Use
 from modelyard_training.core.world import World
 from modelyard_training.recipes.common import generator, places, weight_groups
 from modelyard_training.recipes.tabular import onnx, predict
 from modelyard_training.recipes.tabular.encode import Encoded
 
 _HELD_BATCH = 8192
+_CODE = (
+    "import csv, sys",
+    "sys.path.insert(0, folder)",
+    "from predict import Predictor",
+    'with open("rows.csv", newline="") as file:',
+    "    rows = list(csv.DictReader(file))",
+    "print(Predictor(folder).predict(rows))",
+)
 
 
 class TableTask:
@@ -55,6 +63,7 @@ class TableTask:
             train_samples=len(data.train_target),
             test_samples=len(data.held_target),
             target=data.target,
+            use=Use(f"tabular-{'classification' if data.classes else 'regression'}", None, _CODE),
             features=[c["name"] for c in self.spec["numeric"]] + [c["name"] for c in self.spec["categorical"]],
             classes=data.classes or [],
             notes=notes,

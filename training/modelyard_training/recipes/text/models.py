@@ -9,6 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from modelyard_training.core.task import Use
+
+_CODE = (
+    "from transformers import pipeline",
+    'model = pipeline("text-classification", model=folder, truncation=True)',
+    'print(model(["A text", "Another one"]))',
+)
+_USE = Use("text-classification", "transformers", _CODE)
 _HEAD_NAMES = ("classifier", "score", "classification_head", "pre_classifier", "qa_outputs")
 
 
@@ -26,6 +34,7 @@ class TextModel:
     outputs: Callable[[nn.Module, dict[str, Tensor]], Tensor]
     """Outputs of the model, or of what wraps it, for `input_ids` and `attention_mask`."""
     save: Callable[[nn.Module, Path], None]
+    use: Use
 
     @classmethod
     def of_transformers(cls, model: nn.Module, tokenizer: Any, name: str, longest: int) -> TextModel:
@@ -44,7 +53,7 @@ class TextModel:
             trained.save_pretrained(folder, safe_serialization=True)
             tokenizer.save_pretrained(folder)
 
-        return cls(model, name, tokens, tokenizer.pad_token_id or 0, longest, outputs, save)
+        return cls(model, name, tokens, tokenizer.pad_token_id or 0, longest, outputs, save, _USE)
 
 
 def is_head(name: str) -> bool:

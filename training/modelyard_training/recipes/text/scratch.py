@@ -14,9 +14,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from modelyard_training.core.task import Use
 from modelyard_training.recipes.text import predict
 from modelyard_training.recipes.text.models import TextModel, labels
 
+_CODE = (
+    "import sys",
+    "sys.path.insert(0, folder)",
+    "from predict import Predictor",
+    'print(Predictor(folder).predict(["A text", "Another one"]))',
+)
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
@@ -63,7 +70,8 @@ def _words(params: dict[str, Any], found: list[str], classes: list[str] | None) 
         (folder / "model.json").write_text(json.dumps(spec, indent=1, allow_nan=False))
         shutil.copyfile(predict.__file__, folder / "predict.py")
 
-    return TextModel(model, params["architecture"], tokens, predict.PADDING, params["maxLength"], outputs, save)
+    name, use = params["architecture"], Use("text-classification", None, _CODE)
+    return TextModel(model, name, tokens, predict.PADDING, params["maxLength"], outputs, save, use)
 
 
 def _transformer(params: dict[str, Any], found: list[str], classes: list[str] | None) -> TextModel:

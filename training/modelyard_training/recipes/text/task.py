@@ -130,6 +130,7 @@ class TextTask:
             train_samples=len(self._train),
             test_samples=len(self._held),
             target=self._label,
+            use=self._made.use,
             features=[self._text],
             classes=self._parts.classes or [],
             notes={

@@ -6,6 +6,7 @@ the run, so that neither a resume nor the sample pictures on the way change any 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.nn import functional
 
 from modelyard_training.core.errors import Stopped
 from modelyard_training.core.run import Run
-from modelyard_training.core.task import Batch, Description, Indices
+from modelyard_training.core.task import Batch, Description, Indices, Use
 from modelyard_training.core.world import World
 from modelyard_training.recipes.common import generator
 from modelyard_training.recipes.text_to_image import base, samples
@@ -83,12 +84,19 @@ class _AdapterTask:
         samples.write_adapter(self._pipeline, self._family, folder)
 
     def _description(self, train: int, held: int, notes: dict[str, Any]) -> Description:
+        code = (
+            "from diffusers import DiffusionPipeline",
+            "pipeline = DiffusionPipeline.from_pretrained(base)",
+            "pipeline.load_lora_weights(folder)",
+            f'pipeline({json.dumps(self._prompts[0], ensure_ascii=False)}).images[0].save("picture.png")',
+        )
         return Description(
             kind="Adapter",
             algorithm=f"{self._family.kind} (LoRA)",
             train_samples=train,
             test_samples=held,
             target="",
+            use=Use("text-to-image", "diffusers", code),
             notes={"samplePrompts": self._prompts, **notes},
         )
 
