@@ -28,7 +28,8 @@ import yaml
 
 from localcluster import ControlPlane
 from modelyard.plan import Kind
-from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, NAMESPACE, PVC
+from modelyard.resources.meta import DATASET, JOB, MODEL, MODELSOURCE, NAMESPACE, PVC
+from modelyard.resources.names import dataset_job
 from modelyard.resources.volumes import LABEL_DATASET
 from support.audit import Audit, Request
 from support.bench import Row, at_most, less_is_better, more_is_better, plain, publish
@@ -307,21 +308,22 @@ async def create_models(raw: RawClient, kind: Kind, namespace: str, numbers: ran
 
 
 async def make_ready(raw: RawClient, namespace: str) -> None:
-    """Plays the Dataset controller: the claim and a finished round for every Dataset that is not READY."""
+    """Plays the Dataset controller: the claim, the Job and a finished round for every Dataset that is not READY."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "dataset-loader", "image": "none"}]}
+    # Nobody runs it: the cost of a Job's pods is not what is measured.
+    job = {"managedBy": "modelyard.dev/bench", "template": {"spec": pod}}
+    storage = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
     async def one(dataset: Obj) -> None:
         meta = dataset["metadata"]
         owner = {"apiVersion": DATASET.api_version, "kind": DATASET.kind, "name": meta["name"], "uid": meta["uid"]}
-        claim = {
-            "metadata": {
-                "name": meta["name"],
-                "namespace": namespace,
-                "labels": {**(meta.get("labels") or {}), LABEL_DATASET: meta["name"]},
-                "ownerReferences": [{**owner, "controller": True}],
-            },
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        shared = {
+            "namespace": namespace,
+            "labels": {**(meta.get("labels") or {}), LABEL_DATASET: meta["name"]},
+            "ownerReferences": [{**owner, "controller": True}],
         }
-        await raw.create(PVC, claim)
+        await raw.create(PVC, {"metadata": {**shared, "name": meta["name"]}, "spec": storage})
+        await raw.create(JOB, {"metadata": {**shared, "name": dataset_job(meta["name"], 1)}, "spec": job})
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         status = {"phase": "READY", "lastSucceedRound": 1, "lastSyncTime": now}
         await raw.merge(DATASET, namespace, meta["name"], {"status": status}, "status")
