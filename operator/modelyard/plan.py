@@ -75,11 +75,12 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete `ref` if its uid still is `uid`. Always decided on live reads."""
+    """Delete `ref` if its uid still is `uid`. Always decided on live reads: of it, and of all that it `takes` along."""
 
     ref: Ref
     uid: str
     propagation: Literal["Foreground", "Background", "Orphan"] = "Background"
+    takes: tuple[Ref, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

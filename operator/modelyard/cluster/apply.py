@@ -79,7 +79,8 @@ class Applier:
         try:
             obj = await self._client.get(ref)
         except errors.NotFoundError:
-            self._took(self._store.drop(ref.kind, ref.namespace, ref.name))
+            for kind in self._scope.stored(ref.kind):
+                self._took(self._store.drop(kind, ref.namespace, ref.name))
         else:
             self._keep(ref.kind, obj)
 
@@ -189,7 +190,7 @@ class Applier:
 
     def _keep(self, kind: Kind, obj: Obj) -> None:
         if self._scope.covers(kind, obj):
-            self._took(self._store.put(kind, obj))
+            self._took(self._store.put(*self._scope.filed(kind, obj)))
 
     def _took(self, change: Change | None) -> None:
         if change is not None:

@@ -101,10 +101,10 @@ class Feed:
         settings.watching.connect_timeout = 10.0
         settings.watching.chunk_size = 500
         for watched in self._scope.kinds:
-            if watched.selector:
+            if watched.asked:
                 kind = watched.kind
                 selector = (kind.group, kind.api_version.rpartition("/")[2], kind.plural)
-                settings.watching.label_selectors[selector] = watched.selector
+                settings.watching.label_selectors[selector] = watched.asked
         return settings
 
 

@@ -15,7 +15,7 @@ from modelyard.cluster import errors
 from modelyard.cluster.client import Client
 from modelyard.cluster.store import Change, Store
 from modelyard.cluster.watched import Scope
-from modelyard.plan import Obj
+from modelyard.plan import Kind, Obj
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,15 @@ class Resync:
         for watched in self._scope.kinds:
             for namespace in self._scope.places(watched.kind):
                 began = self._store.now()
-                listed: list[Obj] = []
+                listed: dict[Kind, list[Obj]] = {kind: [] for kind in self._scope.stored(watched.kind)}
                 version = 0
-                async for items, at in self._client.pages(watched.kind, namespace, watched.selector):
-                    listed.extend(items)
+                async for items, at in self._client.pages(watched.kind, namespace, watched.asked):
+                    for item in items:
+                        kind, kept = self._scope.filed(watched.kind, item)
+                        listed[kind].append(kept)
                     version = at
-                self._on_changes(self._store.replace(watched.kind, namespace, listed, version, began))
+                for kind, found in listed.items():
+                    self._on_changes(self._store.replace(kind, namespace, found, version, began))
 
     async def until_done(self) -> None:
         """Lists everything, trying until it works."""

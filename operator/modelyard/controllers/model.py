@@ -46,6 +46,7 @@ from modelyard.resources.meta import (
     MODEL,
     MODELSOURCE,
     NAMESPACE,
+    OTHERS_PVC,
     POD,
     PV,
     PVC,
@@ -124,6 +125,9 @@ class ModelController:
                     yield from self.roots(MODELSOURCE, source, store)
         elif kind in (JOB, DATASET, PV):
             yield from map(_key, (*model_of(obj), *sharer_of(obj)))
+        elif kind == OTHERS_PVC:
+            dataset = store.get(DATASET, namespace, obj["metadata"]["name"])
+            yield from map(_key, (*model_of(dataset), *sharer_of(dataset)) if dataset is not None else ())
         elif kind == NAMESPACE:
             for model in store.indexed(SHARING, "yes"):
                 yield Key(model["metadata"]["namespace"], model["metadata"]["name"])
@@ -236,7 +240,7 @@ class ModelController:
             claims,
             jobs,
             pods,
-            strangers=_strangers(store, facts, model, source) | _in_the_way(store, facts, model, namespaces),
+            strangers=_strangers(store, facts, model, source, datasets) | _in_the_way(store, facts, model, namespaces),
             datasets=datasets,
             uses=tuple(_uses(store, facts, key, claims)),
             downloads=reports,
@@ -254,17 +258,26 @@ class ModelController:
         return decide(view.view, view.plane, now)
 
 
-def _strangers(store: Store, facts: Facts, model: Obj, source: Obj | None) -> dict[Ref, Obj]:
+def _strangers(store: Store, facts: Facts, model: Obj, source: Obj | None, datasets: Iterable[Obj]) -> dict[Ref, Obj]:
     """Objects under names of ours that this very Model does not control: seen, met by a create, or read since."""
     found = {}
     namespace = model["metadata"]["namespace"]
-    for _, volume in possible_volumes(model, source):
+    volumes = {volume for _, volume in possible_volumes(model, source)} | {d["metadata"]["name"] for d in datasets}
+    for volume in sorted(volumes):
         for ref in names_of(namespace, volume):
-            fact = facts.object(ref)
-            obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
+            obj = _under(store, facts, ref)
             if obj is not None and controller_uid(obj) != uid_of(model) and not _is_of_our_dataset(obj, model):
                 found[ref] = obj
     return found
+
+
+def _under(store: Store, facts: Facts, ref: Ref) -> Obj | None:
+    """The object that has a name, as far as that is known."""
+    found = store.get(*_place(ref))
+    if found is None and ref.kind == PVC:
+        found = store.get(OTHERS_PVC, ref.namespace, ref.name)
+    fact = facts.object(ref) if found is None else None
+    return found or (fact.obj if fact is not None else facts.taken(ref))
 
 
 def _in_the_way(store: Store, facts: Facts, model: Obj, namespaces: Iterable[Obj]) -> dict[Ref, Obj]:
@@ -274,8 +287,7 @@ def _in_the_way(store: Store, facts: Facts, model: Obj, namespaces: Iterable[Obj
     names = [share(home, name, v["name"]) for v in (model.get("spec") or {}).get("versions") or () if v.get("share")]
     for namespace in namespaces:
         for ref in (Ref(kind, namespace["metadata"]["name"], n) for n in names for kind in (PVC, DATASET)):
-            fact = facts.object(ref)
-            obj = store.get(*_place(ref)) or (fact.obj if fact is not None else facts.taken(ref))
+            obj = _under(store, facts, ref)
             if obj is not None and f"{home}/{name}" not in sharer_of(obj):
                 found[ref] = obj
     return found

@@ -38,7 +38,7 @@ from modelyard.cluster.queue import WorkQueue
 from modelyard.cluster.reads import Reads
 from modelyard.cluster.recorder import Recorder
 from modelyard.cluster.resync import Resync
-from modelyard.cluster.store import Change, Store
+from modelyard.cluster.store import Change, EventType, Store, key_of
 from modelyard.cluster.watched import Scope, default_scope
 from modelyard.controllers.downloads import Downloads
 from modelyard.controllers.health import Health, serve
@@ -46,6 +46,7 @@ from modelyard.controllers.metrics import Metrics
 from modelyard.controllers.protocol import Controller
 from modelyard.controllers.runtime import Item, Runtime
 from modelyard.controllers.tls import Certificates
+from modelyard.plan import Kind, Obj
 from modelyard.resources.meta import DATASET, PVC
 from modelyard.settings import Settings
 
@@ -129,7 +130,7 @@ class Operator:
             on_changes=self._relisted,
             after=self._after_relist,
         )
-        self.feed = Feed(scope, self.runtime.observe, self.resync.suspect)
+        self.feed = Feed(scope, self._observed, self.resync.suspect)
         self.downloads = Downloads(
             settings.collector, self.store, self.facts, lambda claim: self.runtime.poke(PVC, claim)
         )
@@ -278,6 +279,14 @@ class Operator:
             except errors.ApiError as error:
                 logger.warning("The collector's certificates could not be checked (%s); trying again later.", error)
 
+    def _observed(self, kind: Kind, event: EventType, obj: Obj) -> None:
+        filed, kept = self.scope.filed(kind, obj)
+        self.runtime.observe(filed, event, kept)
+        for other in self.scope.stored(kind):
+            # Its labels may have changed, so that it was kept as another's until now.
+            if other != filed and (change := self.store.drop(other, *key_of(obj), obj["metadata"]["uid"])) is not None:
+                self.runtime.on_change(change)
+
     def _relisted(self, changes: list[Change]) -> None:
         self.metrics.relist_changes.inc(len(changes))
         for change in changes:
@@ -285,7 +294,8 @@ class Operator:
 
     def _after_relist(self, regular: bool) -> None:
         self.metrics.relists.labels("regular" if regular else "suspected").inc()
-        uids = {obj["metadata"]["uid"] for w in self.scope.kinds for obj in self.store.list(w.kind)}
+        kinds = [kind for w in self.scope.kinds for kind in self.scope.stored(w.kind)]
+        uids = {obj["metadata"]["uid"] for kind in kinds for obj in self.store.list(kind)}
         self.feed.forget_all_but(uids)
         self.runtime.wake_all(min(_SPREAD_SECONDS, self.settings.resync_seconds / 10), random.random)
 

@@ -211,7 +211,7 @@ def _irrevocable(plan: Plan) -> set[Ref]:
     refs = set()
     for action in plan.actions:
         if isinstance(action, Delete):
-            refs.add(action.ref)
+            refs |= {action.ref, *action.takes}
         elif isinstance(action, Create) and action.irrevocable:
             refs.add(Ref(action.kind, *key_of(action.obj)))
     return refs

@@ -1,10 +1,11 @@
 """The BaizeAI Dataset controller as data plane: one Dataset a volume, whose claim and Jobs its controller makes.
 
-What must stay true: a Dataset is made only when nothing is left of an earlier one of its name and nobody else has the
-name of its claim, because its deletion would delete that; its controller trusts any Job of a round's name, so that a
-success counts the first time only with a Job that is the Dataset's;
-it never gets a finalizer of ours; its round only ever rises, by one, from the live value, and not while it works; READY
-counts only for the round that is asked for, with a claim older than the download; FAILED only with a failed Job. Pure.
+What must stay true: a Dataset is made only when nothing is left of an earlier one of its name and nobody else is known
+to have the name of its claim, because its deletion would delete that. Who takes the name at that very moment is seen
+when the Dataset is there: its controller leaves such a claim alone, and the Dataset is then not deleted. It trusts any
+Job of a round's name, so that a success counts the first time only with a Job that is the Dataset's. A Dataset never
+gets a finalizer of ours; its round only ever rises, by one, from the live value, and not while it works; READY counts
+only for the round that is asked for, with a claim older than the download; FAILED only with a failed Job. Pure.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class BaizePlane:
         dataset = seen.volume
         if dataset is None or is_deleting(dataset) or any(s.get("kind") == PVC.kind for s in seen.strangers):
             return ()
-        return (Delete(ref_to(DATASET, dataset), uid_of(dataset)),)
+        claim = Ref(PVC, dataset["metadata"]["namespace"], dataset["metadata"]["name"])
+        return (Delete(ref_to(DATASET, dataset), uid_of(dataset), takes=(claim,)),)
 
     def is_complete(self, seen: Seen) -> bool:
         """Whether a round has succeeded into the claim that is there."""
@@ -91,8 +93,7 @@ class BaizePlane:
             )
         if (refused := self._refusal(want)) is not None:
             return refused
-        beside = (Ref(PVC, want.namespace, want.name),)
-        create = Create(DATASET, self._dataset(want), beside=beside)
+        create = Create(DATASET, self._dataset(want))
         return Step(Stage.WORKING, "Downloading", "The files are being fetched.", (create,), attempts=1)
 
     def _refusal(self, want: Want) -> Step | None:

@@ -29,6 +29,9 @@ LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 STORAGECLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses")
 DATASET: Final = Kind("dataset.baizeai.io/v1alpha1", "Dataset", "datasets")
 
+OTHERS_PVC: Final = Kind("meta.k8s.io/v1", "PartialObjectMetadata", PVC.plural)
+"""Claims that Modelyard did not make, as the operator's store keeps them: whose they are, and no more."""
+
 CLUSTER_SCOPED: Final = frozenset({NAMESPACE, NODE, PV, STORAGECLASS})
 
 FIELD_MANAGER: Final = "modelyard"
@@ -38,7 +41,7 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
 MANAGED_BY: Final = "modelyard"
 MANAGED_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
-"""Selects every object that Modelyard made; what watches of PVCs, Jobs and Pods ask for."""
+"""Selects every object that Modelyard made; what watches of Jobs and Pods ask for."""
 
 COMPONENT_DOWNLOAD: Final = "download"
 COMPONENT_TRAINING: Final = "training"

@@ -156,7 +156,7 @@ def ready(kube: Kube, datasets: None) -> World:
     """Models whose versions are all there, one for each test that changes one."""
     world = World(kube, new_namespace(kube))
     world.create(make_source(), MODELSOURCE)
-    names = ("resynced", "switched", "absent", "lost", "last")
+    names = ("resynced", "switched", "absent", "lost", "last", "hostage")
     for name in names:
         world.create(make_model(name), MODEL)
     for name in names:

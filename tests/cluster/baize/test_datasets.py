@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -132,6 +133,30 @@ def test_a_strangers_claim_and_dataset_are_left_alone(world: World) -> None:
     world.end("mdl-m-v1")
     world.wait_for_entry("m", phase="Ready")
     assert "mdl-n-v1" in world.names(DATASET)
+
+
+def test_a_claim_that_took_the_name_of_a_dataset_holds_it(ready: World, operator: OperatorProcess) -> None:
+    name = "mdl-hostage-v1"
+    operator.signal(signal.SIGSTOP)
+    ready.kube.delete(PVC, ready.namespace, name)
+    wait_for(lambda: ready.kube.find(PVC, ready.namespace, name) is None, "the claim to go")
+    ready.create({**make_claim(name), "status": {}}, PVC)
+    operator.signal(signal.SIGCONT)
+    ready.wait_for_entry("hostage", phase="Failed", reason="NameTaken")
+    ready.edit("hostage", spec={"versions": [make_version(state="ABSENT")]})
+    ready.wait_for_entry("hostage", observedState="ABSENT", reason="Deleting")
+    ready.kube.delete(MODEL, ready.namespace, "hostage")
+
+    def waits() -> bool:
+        model = ready.kube.get(MODEL, ready.namespace, "hostage")
+        return f"claim {name}, which is not Modelyard's" in str(model["status"].get("conditions"))
+
+    wait_for(waits, "the Model to say what it waits for")
+    assert ready.kube.get(PVC, ready.namespace, name)["metadata"].get("deletionTimestamp") is None
+    assert ready.names(DATASET, "hostage") == [name]
+    ready.kube.delete(PVC, ready.namespace, name)
+    wait_for(lambda: ready.kube.find(MODEL, ready.namespace, "hostage") is None, "the Model to go")
+    wait_for(lambda: not ready.names(DATASET, "hostage"), "its Dataset to go")
 
 
 def test_a_lost_claim_is_filled_again(ready: World) -> None:

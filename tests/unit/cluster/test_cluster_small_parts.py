@@ -15,7 +15,7 @@ from modelyard.cluster.recorder import event_name
 from modelyard.cluster.watched import default_scope
 from modelyard.controllers.downloads import parse_download, running_downloads
 from modelyard.plan import Event, Ref
-from modelyard.resources.meta import JOB, MODEL
+from modelyard.resources.meta import JOB, MODEL, OTHERS_PVC, PVC
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,24 @@ def test_the_scope_covers_ours_of_what_others_make_too() -> None:
     assert not scope.covers(JOB, theirs)
     assert scope.covers(MODEL, theirs)
     assert not scope.covers(MODEL, {"metadata": {"namespace": "two"}})
+
+
+def test_of_claims_of_others_only_whose_they_are_is_kept() -> None:
+    scope = default_scope(datasets=True)
+    labels = {"app.kubernetes.io/managed-by": "modelyard"}
+    ours = {
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"namespace": "one", "name": "a", "uid": "u", "labels": labels},
+    }
+    theirs = {**ours, "metadata": {**ours["metadata"], "labels": {"modelyard.dev/model": "m"}}, "spec": {"big": 1}}
+    assert [w.asked for w in scope.kinds if w.kind == PVC] == [None]
+    assert scope.filed(PVC, ours) == (PVC, ours)
+    kept = {"apiVersion": None, "kind": ours["kind"], "metadata": {"name": "a", "namespace": "one", "uid": "u"}}
+    assert scope.filed(PVC, theirs) == (OTHERS_PVC, kept)
+    assert scope.covers(PVC, theirs)
+    without = default_scope()
+    assert not without.covers(PVC, theirs)
+    assert without.stored(PVC) == (PVC,)
 
 
 def test_a_state_that_comes_as_if_new_of_a_known_object_is_the_sign_of_a_relist() -> None:

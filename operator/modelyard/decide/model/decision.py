@@ -19,9 +19,9 @@ from modelyard.decide.model.saved import awaited_version, owners, saved_version,
 from modelyard.decide.model.status import events, held_status, model_status
 from modelyard.decide.model.view import ModelView, version_of
 from modelyard.decide.ports import DataPlane, SharingPlane
-from modelyard.plan import Action, Delete, Obj, Plan
+from modelyard.plan import Action, Delete, Obj, Plan, Ref
 from modelyard.resources import problems, support
-from modelyard.resources.meta import MODEL, PV
+from modelyard.resources.meta import MODEL, PV, PVC
 from modelyard.resources.model import ModelSpec, ModelVersion
 from modelyard.resources.objects import generation_of, is_deleting, ref_to, uid_of
 
@@ -124,7 +124,7 @@ def _leave(view: ModelView, plane: SharingPlane, now: datetime) -> Plan:
     if not has_guard(view.model):
         return Plan()
     back, namespaces = sharing.take_back_all(view, plane)
-    users = _users(view) | {f"the share in namespace {n}" for n in namespaces}
+    users = _users(view) | _hostages(view) | {f"the share in namespace {n}" for n in namespaces}
     if users:
         message = f"{_DELETING}{listed(users)}."
         patch = status_patch(MODEL, view.model, held_status(view.model, "InUse", message, now, stalled=False))
@@ -147,7 +147,17 @@ def _keeps_fetched(view: ModelView) -> bool:
 
 def _needs_guard(view: ModelView, keeps_fetched: bool) -> bool:
     links = bool(view.links) or ((view.source or {}).get("spec") or {}).get("type") == "NFS"
-    return bool(_users(view)) or links or (keeps_fetched and bool(view.fetched()))
+    return bool(_users(view) or _hostages(view)) or links or (keeps_fetched and bool(view.fetched()))
+
+
+def _hostages(view: ModelView) -> frozenset[str]:
+    """Claims of others that would go with a Dataset of this Model, because they have its name."""
+    names = (d["metadata"]["name"] for d in view.datasets if view.owns(d))
+    return frozenset(
+        f"claim {name}, which is not Modelyard's and would go with Dataset {name}"
+        for name in names
+        if Ref(PVC, view.namespace, name) in view.strangers
+    )
 
 
 def _users(view: ModelView) -> frozenset[str]:
