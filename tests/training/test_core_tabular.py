@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 
-from modelyard_training.core import files
+from modelyard_training.core import columns, files
 from modelyard_training.recipes.tabular import encode as tabular
 from modelyard_training.recipes.tabular import predict as tabular_predict
 
@@ -125,14 +125,79 @@ def test_categories_missing_values_and_dates_are_encoded_alike_in_both_places(tr
     assert [c["indicator"] for c in spec["numeric"]] == [True, False, False]
     assert [c["name"] for c in spec["categorical"]] == ["city", "member", "code"]
 
-    frame = pl.read_csv(run.root / "data" / "people.csv", null_values=spec["missing"], try_parse_dates=True)
-    by_columns = tabular.encoded(spec, frame)
+    tables, _ = columns.read(run.root / "data", None, ["code"])
+    by_columns = tabular.encoded(spec, tables.train.frame)
     by_rows = tabular_predict.encode(spec, list(csv.DictReader(text.splitlines())))
-    typed = tabular_predict.encode(spec, frame.to_dicts())
+    typed = tabular_predict.encode(spec, tables.train.frame.to_dicts())
     assert torch.equal(by_columns[0], by_rows[0])
     assert torch.equal(by_columns[1], by_rows[1])
     assert torch.equal(by_columns[0], typed[0])
     assert torch.equal(by_columns[1], typed[1])
+
+
+WRITTEN = {
+    "iso": ("2020-03-{:02d}", "ISO"),
+    "moment": ("2020-03-{:02d}T10:00:00+02:00", "ISO"),
+    "day": ("{:02d}/03/2020", "%d/%m/%Y"),
+    "month": ("3/{:d}/2020", "%m/%d/%Y"),
+    "dots": ("{:02d}.03.2020 08:15", "%d.%m.%Y %H:%M"),
+    "time": ("{:02d}:30", "%H:%M"),
+}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_what_a_value_means_does_not_depend_on_format_or_place(ending: str, trainer: Callable[..., Any]) -> None:
+    rows: list[dict[str, Any]] = []
+    for i in range(80):
+        row: dict[str, Any] = {name: text.format(i % 20 + 1) for name, (text, _) in WRITTEN.items()}
+        row |= {"gone": "None" if i % 9 == 0 else row["day"], "member": bool(i % 2), "code": f"{i % 3:03d}"}
+        row |= {"city": ["NA", "none", "Oslo", "?"][i % 4], "target": ["none", "some"][i // 2 % 2]}
+        rows.append(row)
+    config = {
+        "recipe": "tabular-classification",
+        "params": {"epochs": 1, "categoricalColumns": ["code"]},
+        "dataset": {},
+    }
+    run = trainer(config)
+    path = run.root / "data" / f"rows.{ending}"
+    frame = pl.DataFrame(rows)
+    if ending == "parquet":
+        frame.write_parquet(path)
+    elif ending == "jsonl":
+        frame.write_ndjson(path)
+    else:
+        # As pandas writes truth values.
+        frame.with_columns(pl.col("member").cast(pl.String).str.to_titlecase()).write_csv(path)
+    code, result = run.here()
+    assert code == 0, result
+    metadata = run.metadata()
+    # A class called `none` is not a missing value.
+    assert metadata["classes"] == ["none", "some"]
+    assert metadata["trainSamples"] + metadata["testSamples"] == 80
+    assert metadata["notes"]["dates"] == {**{name: known for name, (_, known) in WRITTEN.items()}, "gone": "%d/%m/%Y"}
+    spec = json.loads((run.output / "model" / "model.json").read_text())
+    categories = {c["name"]: sorted(c["values"]) for c in spec["categorical"]}
+    assert categories == {"member": ["false", "true"], "code": ["000", "001", "002"], "city": ["Oslo", "none"]}
+
+    tables, _ = columns.read(run.root / "data", None, ["code"])
+    by_columns = tabular.encoded(spec, tables.train.frame)
+    as_text = [{name: str(value) for name, value in row.items()} for row in rows]
+    for given in (rows, as_text):
+        by_rows = tabular_predict.encode(spec, given)
+        assert torch.equal(by_columns[0], by_rows[0])
+        assert torch.equal(by_columns[1], by_rows[1])
+
+
+def test_a_held_out_date_that_is_written_otherwise_is_named(trainer: Callable[..., Any]) -> None:
+    train = "day,target\n" + "".join(f"{i:02d}/03/2020,{i % 2}\n" for i in range(1, 20))
+    split = {"train": "train.csv", "validation": "held.csv"}
+    run = trainer(
+        {"recipe": "tabular-classification", "dataset": {"split": split}},
+        {"train.csv": train, "held.csv": "day,target\n03/04/2020,1\n2020-03-04,0\n"},
+    )
+    code, result = run.here()
+    assert code == 64
+    assert "'day' holds dates written as %d/%m/%Y, but line 3 of held.csv has '2020-03-04'" in result["message"]
 
 
 def test_what_was_held_out_does_not_reach_the_encoders(trainer: Callable[..., Any]) -> None:

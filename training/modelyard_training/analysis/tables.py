@@ -9,6 +9,7 @@ import polars as pl
 
 from modelyard_training.analysis import suggest
 from modelyard_training.analysis.report import Findings
+from modelyard_training.core import columns as meaning
 from modelyard_training.core import data, split
 from modelyard_training.core.data import ROW, Table, Tables, target_column
 
@@ -26,7 +27,7 @@ _LEAST_ROWS = 50
 
 def look(given: Given) -> Findings:
     """The table of a tabular recipe. Raises `BadInput`."""
-    read = data.read(given.root(), given.data)
+    read, _ = meaning.read(given.root(), given.data, given.params["categoricalColumns"] or [])
     columns = given.columns
     target = target_column(read.train, columns.target, columns.label, "target")
     categorical, ignored = given.params["categoricalColumns"] or [], columns.ignore or []
@@ -49,7 +50,7 @@ def look(given: Given) -> Findings:
 
 def profile_only(given: Given) -> Findings:
     """A table whose use is not known. Raises `BadInput` if it is none."""
-    read = data.read(given.root(), given.data)
+    read, _ = meaning.read(given.root(), given.data)
     return Findings(profile_of(read, given))
 
 

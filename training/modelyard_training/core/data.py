@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -22,8 +22,10 @@ from modelyard_training.params import DatasetConfig
 ROW = "__modelyard_row__"
 """Column with a row's number (from 0) over all files of its table."""
 
-MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "none", "?"]
-"""What stands for a missing value in a CSV of numbers and categories; in a text only the empty string does."""
+MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "?"]
+"""What stands for a missing value in a table of numbers and categories; in a text only the empty string does."""
+NONE = ["None", "none"]
+"""The same among numbers and dates; among categories and classes it is a word like others."""
 
 _FORMATS = {
     ".csv": "CSV",
@@ -76,8 +78,11 @@ class Tables:
     validation: Table | None
 
 
-def read(root: Path, config: DatasetConfig | None, *, as_text: bool = False) -> Tables:
-    """Reads what `config` names below `root`. `as_text`: CSV values stay strings. Raises `BadInput`."""
+def read(root: Path, config: DatasetConfig | None, *, as_text: bool = False, words: Collection[str] = ()) -> Tables:
+    """Reads what `config` names below `root`. `as_text`: CSV values stay strings, those of columns `words` always do.
+
+    Raises `BadInput`.
+    """
     config = config or DatasetConfig()
     if config.format is not None and config.format not in _READERS:
         raise BadInput(f"dataset.format {config.format} is for image recipes: name CSV, JSONL or Parquet.")
@@ -91,8 +96,8 @@ def read(root: Path, config: DatasetConfig | None, *, as_text: bool = False) -> 
     else:
         train, held = _files(base, config.format), []
     return Tables(
-        _table(train, config.format, as_text, "training"),
-        _table(held, config.format, as_text, "validation") if held else None,
+        _table(train, config.format, as_text, words, "training"),
+        _table(held, config.format, as_text, words, "validation") if held else None,
     )
 
 
@@ -162,13 +167,13 @@ def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _table(paths: list[Path], given: str | None, as_text: bool, part: str) -> Table:
+def _table(paths: list[Path], given: str | None, as_text: bool, words: Collection[str], part: str) -> Table:
     frames: list[pl.DataFrame] = []
     for path in paths:
         kind = given or _FORMATS.get(path.suffix.lower())
         if kind is None:
             raise BadInput(f"The ending of {path.name} does not tell its format: set dataset.format.")
-        frame = _READERS[kind](path, as_text)
+        frame = _READERS[kind](path, as_text, words)
         if frames and set(frame.columns) != set(frames[0].columns):
             differs = sorted(set(frame.columns) ^ set(frames[0].columns))
             raise BadInput(
@@ -181,7 +186,7 @@ def _table(paths: list[Path], given: str | None, as_text: bool, part: str) -> Ta
     return Table(frame.with_row_index(ROW), tuple((p, f.height) for p, f in zip(paths, frames, strict=True)))
 
 
-def _read_csv(path: Path, as_text: bool) -> pl.DataFrame:
+def _read_csv(path: Path, as_text: bool, words: Collection[str]) -> pl.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         # polars fills a row that is too short with nothing; pyarrow refuses it.
@@ -192,14 +197,31 @@ def _read_csv(path: Path, as_text: bool) -> pl.DataFrame:
         )
         if as_text:
             return pl.read_csv(path, separator=separator, infer_schema=False)
-        return pl.read_csv(
-            path, separator=separator, infer_schema_length=None, null_values=MISSING, try_parse_dates=True
+        frame = pl.read_csv(
+            path,
+            separator=separator,
+            infer_schema_length=None,
+            null_values=MISSING,
+            schema_overrides=dict.fromkeys(words, pl.String),
         )
+        return frame.with_columns(_number_of(frame[name]) for name in frame.columns if name not in words)
     except (pa.ArrowException, pl.exceptions.PolarsError, UnicodeDecodeError):
         _name_broken_csv(path, separator)
         raise BadInput(
             f"{path.name} is not readable as CSV: check its separator, quotes and encoding (UTF-8)."
         ) from None
+
+
+def _number_of(values: pl.Series) -> pl.Series:
+    """A column of numbers that were taken for text because some of them are `None`."""
+    if values.dtype != pl.String or not values.is_in(NONE).any():
+        return values
+    given = values.set(values.is_in(NONE), None)
+    for kind in (pl.Int64, pl.Float64):
+        numbers = given.cast(kind, strict=False)
+        if numbers.null_count() == given.null_count() < len(given):
+            return numbers
+    return values
 
 
 def _name_broken_csv(path: Path, separator: str) -> None:
@@ -239,7 +261,7 @@ def _check_utf8(path: Path) -> None:
                 ) from None
 
 
-def _read_jsonl(path: Path, as_text: bool) -> pl.DataFrame:
+def _read_jsonl(path: Path, as_text: bool, words: Collection[str]) -> pl.DataFrame:
     try:
         return pl.read_ndjson(path, infer_schema_length=None)
     except pl.exceptions.PolarsError:
@@ -266,14 +288,14 @@ def _name_broken_jsonl(path: Path) -> None:
         raise BadInput(f"{path.name} is empty: each line must be one JSON object.")
 
 
-def _read_parquet(path: Path, as_text: bool) -> pl.DataFrame:
+def _read_parquet(path: Path, as_text: bool, words: Collection[str]) -> pl.DataFrame:
     try:
         return pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError):
         raise BadInput(f"{path.name} is not a readable Parquet file: it is damaged, or of another format.") from None
 
 
-_READERS: dict[str, Callable[[Path, bool], pl.DataFrame]] = {
+_READERS: dict[str, Callable[[Path, bool, Collection[str]], pl.DataFrame]] = {
     "CSV": _read_csv,
     "JSONL": _read_jsonl,
     "Parquet": _read_parquet,

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelyard_training.core import columns as meaning
 from modelyard_training.core import data, split
-from modelyard_training.core.data import MISSING, ROW, Table
+from modelyard_training.core.data import MISSING, NONE, ROW, Table
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
 from modelyard_training.params import Columns
@@ -56,18 +57,20 @@ def read(run: Run) -> Encoded:
     """Reads, divides and encodes the data set. Raises `BadInput`."""
     config = run.config.dataset
     columns = (config.columns if config else None) or Columns()
-    tables = data.read(run.dataset(), config)
+    tables, dates = meaning.read(run.dataset(), config, run.params["categoricalColumns"] or [])
     run.stop.check()
     target = data.target_column(tables.train, columns.target, columns.label, "target")
     data.check_table(tables, run.params["categoricalColumns"] or [], columns.ignore or [])
     classify = run.config.recipe == "tabular-classification"
     parts = split.divide(tables, target, config.split if config else None, classify=classify)
-    return encode(run.params, parts, target, columns.ignore or [])
+    return encode(run.params, parts, target, columns.ignore or [], dates)
 
 
-def encode(params: dict[str, Any], parts: split.Parts, target: str, ignore: list[str]) -> Encoded:
-    """Fits the encoders on the training rows and encodes all. Raises `BadInput`."""
-    spec, ignored = _fit(params, parts, target, set(ignore) | {target, ROW})
+def encode(
+    params: dict[str, Any], parts: split.Parts, target: str, ignore: list[str], dates: dict[str, str]
+) -> Encoded:
+    """Fits the encoders on the training rows and encodes all. `dates`: how they were written. Raises `BadInput`."""
+    spec, ignored = _fit(params, parts, target, set(ignore) | {target, ROW}, dates)
     for column in [*spec["numeric"], *spec["categorical"]]:
         parts.held.require(column["name"], "…: the training split has it, the validation split does not")
     weights: Tensor | None = None
@@ -90,7 +93,9 @@ def encode(params: dict[str, Any], parts: split.Parts, target: str, ignore: list
     )
 
 
-def _fit(params: dict[str, Any], parts: split.Parts, target: str, skip: set[str]) -> tuple[dict[str, Any], list[str]]:
+def _fit(
+    params: dict[str, Any], parts: split.Parts, target: str, skip: set[str], dates: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
     train: Table = parts.train
     numeric: list[dict[str, Any]] = []
     categorical: list[dict[str, Any]] = []
@@ -107,7 +112,7 @@ def _fit(params: dict[str, Any], parts: split.Parts, target: str, skip: set[str]
         elif name in forced or values.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum):
             categorical.append(_fit_category(values, params["maxCategories"]))
         elif values.dtype.is_numeric() or values.dtype in (pl.Date, pl.Datetime):
-            numeric.append(_fit_number(values, params["scaling"]))
+            numeric.append(_fit_number(values, params["scaling"], dates.get(name, meaning.ISO)))
         else:
             raise BadInput(
                 f"Column '{name}' holds neither numbers, text, true/false nor dates: leave it out with "
@@ -117,10 +122,11 @@ def _fit(params: dict[str, Any], parts: split.Parts, target: str, skip: set[str]
         raise BadInput(f"The data set has no feature: there is no column but '{target}' and what is ignored.")
     classes, goal = parts.classes, parts.train_target
     spec = {
-        "format": "modelyard-tabular/2",
+        "format": "modelyard-tabular/3",
         "target": target,
         "classes": classes,
         "missing": MISSING,
+        "missingNumbers": [*MISSING, *NONE],
         "numeric": numeric,
         "categorical": categorical,
         "numbers": len(numeric) + sum(c["indicator"] for c in numeric),
@@ -131,7 +137,7 @@ def _fit(params: dict[str, Any], parts: split.Parts, target: str, skip: set[str]
     return spec, ignored
 
 
-def _fit_number(values: pl.Series, scaling: str) -> dict[str, Any]:
+def _fit_number(values: pl.Series, scaling: str, written: str) -> dict[str, Any]:
     found = _numbers(values)
     given = found[np.isfinite(found)]
     middle = float(np.median(given)) if len(given) else 0.0
@@ -141,9 +147,11 @@ def _fit_number(values: pl.Series, scaling: str) -> dict[str, Any]:
     elif scaling == "Robust" and len(given):
         low, high = np.percentile(given, [25, 75])
         center, scale = middle, float(high - low)
+    date = values.dtype in (pl.Date, pl.Datetime)
     return {
         "name": values.name,
-        "kind": "date" if values.dtype in (pl.Date, pl.Datetime) else "number",
+        "kind": "date" if date else "number",
+        **({"written": written} if date else {}),
         "fill": middle,
         "center": center,
         # A column that never changes carries nothing, and must not be divided by 0.
@@ -155,7 +163,12 @@ def _fit_number(values: pl.Series, scaling: str) -> dict[str, Any]:
 def _fit_category(values: pl.Series, most: int) -> dict[str, Any]:
     counts = _texts(values).drop_nulls().value_counts().sort(["count", values.name], descending=[True, False])
     kept = counts[values.name].head(most).to_list()
-    return {"name": values.name, "values": kept, "dimension": min(64, round(1.6 * (len(kept) + 2) ** 0.56))}
+    return {
+        "name": values.name,
+        "kind": "boolean" if values.dtype == pl.Boolean else "text",
+        "values": kept,
+        "dimension": min(64, round(1.6 * (len(kept) + 2) ** 0.56)),
+    }
 
 
 def encoded(spec: dict[str, Any], frame: pl.DataFrame) -> tuple[Tensor, Tensor]:

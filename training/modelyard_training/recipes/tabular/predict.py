@@ -190,12 +190,12 @@ def scores(sums: Tensor) -> Tensor:
 
 
 def encode(spec: dict[str, Any], rows: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Rows as the network takes them. Raises ValueError for a value that is not a number in a column of numbers."""
-    missing = frozenset(spec["missing"])
+    """Rows as the network takes them. Raises ValueError for what is no number or date in such a column."""
+    missing, no_number = frozenset(spec["missing"]), frozenset(spec["missingNumbers"])
     numbers = np.zeros((len(rows), spec["numbers"]), dtype=np.float32)
     at = 0
     for column in spec["numeric"]:
-        values = np.array([_number(row.get(column["name"]), column, missing) for row in rows], dtype=np.float64)
+        values = np.array([_number(row.get(column["name"]), column, no_number) for row in rows], dtype=np.float64)
         absent = ~np.isfinite(values)
         values[absent] = column["fill"]
         numbers[:, at] = (values - column["center"]) / column["scale"]
@@ -206,7 +206,7 @@ def encode(spec: dict[str, Any], rows: list[dict[str, Any]]) -> tuple[Tensor, Te
     categories = np.zeros((len(rows), len(spec["categorical"])), dtype=np.int64)
     for k, column in enumerate(spec["categorical"]):
         index = {value: i for i, value in enumerate(column["values"], start=2)}
-        categories[:, k] = [_category(row.get(column["name"]), index, missing) for row in rows]
+        categories[:, k] = [_category(row.get(column["name"]), column["kind"], index, missing) for row in rows]
     return torch.from_numpy(numbers), torch.from_numpy(categories)
 
 
@@ -216,18 +216,19 @@ def _number(value: Any, column: dict[str, Any], missing: frozenset[str]) -> floa
     if column["kind"] != "date":
         return float(value)
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        written = column["written"]
+        value = datetime.fromisoformat(value) if written == "ISO" else datetime.strptime(value, written)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     return float(moment.timestamp())
 
 
-def _category(value: Any, index: dict[str, int], missing: frozenset[str]) -> int:
+def _category(value: Any, kind: str, index: dict[str, int], missing: frozenset[str]) -> int:
     if value is None or (isinstance(value, str) and value in missing):
         return MISSING_CATEGORY
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return index.get(text, OTHER_CATEGORY)
+    text = str(value)
+    return index.get(text.lower() if kind == "boolean" else text, OTHER_CATEGORY)
 
 
 def main() -> None:

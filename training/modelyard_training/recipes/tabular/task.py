@@ -57,6 +57,9 @@ class TableTask:
         notes: dict[str, Any] = {"rowsWithoutTarget": data.parts.dropped}
         if data.ignored:
             notes["columnsWithoutValues"] = data.ignored
+        dates = {c["name"]: c["written"] for c in self.spec["numeric"] if c["kind"] == "date"}
+        if dates:
+            notes["dates"] = dates
         return Description(
             kind="Tabular",
             algorithm=self.params["algorithm"],
