@@ -180,19 +180,19 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
         raise
     if finished is None:
         # Only here, where nothing of the failed step is held any more, can be measured what would have fitted.
-        loop.optimizer.state.clear()
-        raise room.out_of_memory(task, run.params, run.world, loop.sharded)
+        loop.course.optimizer.state.clear()
+        raise room.out_of_memory(task, run.params, run.world, loop.course.sharded)
     p = loop.progress
     resumed = int(resume_from.name.removeprefix("step-")) if resume_from is not None else None
     ending: dict[str, Any] = {"step": p.step, "resumedFrom": resumed, "checkpoint": loop.checkpoint_report()}
     if not finished:
         if run.world.first:
-            message = f"Stopped at step {p.step} of {loop.total_steps}, after a checkpoint."
+            message = f"Stopped at step {p.step} of {loop.course.total_steps}, after a checkpoint."
             ending.update(result="stopped", reason="Stopped", message=message)
             reporter.send({"phase": "Stopped", "step": p.step, "result": ending}, keep=True)
         return errors.STOPPED
     metrics = loop.use_best()
-    if loop.sharded:
+    if loop.course.sharded:
         sharding.whole(task.model, run.world)
     if run.world.first:
         metadata = _metadata(run, task, loop, metrics, resumed)

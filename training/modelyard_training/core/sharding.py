@@ -6,6 +6,7 @@ travel. A model is sharded in place and keeps its names; `whole` makes it a plai
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from modelyard_training.core.world import World
 
 
+@functools.cache
 def mesh(world: World, kind: str) -> DeviceMesh:
     """The processes as rows of nodes. One row, or one process a node, is a plain line: everything is divided."""
     from torch.distributed.device_mesh import init_device_mesh
