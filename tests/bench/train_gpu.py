@@ -1,17 +1,21 @@
 """One GPU under the trainer: tokens a second, seconds an image, MFU, for models of the real shapes with random weights.
 
-`make bench-train-gpu`; with `--tiny` the same on the CPU in tiny shapes, which only shows that the script works. What
-is trained is the recipes' own task and loop; only the weights and the data are made up.
+`make bench-train-gpu`; with `--tiny` the same on the CPU in tiny shapes, which only shows that the script works, and
+with `--only llama` (`sd`, `sdxl`, `flux-dev`) one of them, for a machine that is lent for minutes. What is trained is
+the recipes' own task and loop; only the weights and the data are made up. Where a batch does not fit, its half is
+measured; the row says which it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +36,7 @@ from modelyard_training.params import CheckpointPolicy, resolve
 from modelyard_training.recipes.causal_lm import base as language
 from modelyard_training.recipes.causal_lm.documents import Document, Parts, Side
 from modelyard_training.recipes.causal_lm.task import CausalLMTask
+from modelyard_training.recipes.common import narrow_adapters
 from modelyard_training.recipes.text_to_image import base as image
 from modelyard_training.recipes.text_to_image import families
 from modelyard_training.recipes.text_to_image.cache import Cache, Latents
@@ -127,42 +132,63 @@ def mfu(what: str, operations: float, seconds: float, device: torch.device) -> l
 
 
 def llama(root: Path, device: torch.device, tiny: bool, steps: int, compile: bool) -> list[bench.Row]:
-    """LoRA of rank 16 on every linear layer, full packed rows."""
+    """LoRA of rank 16 on every linear layer; rows of one document, then packed ones of about six."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     length = 64 if tiny else 4096
-    params = {
-        "batchSize": 2,
-        "maxSteps": steps + WARM,
-        "sequenceLength": length,
-        "compile": compile,
-        "lora": {"rank": 16, "alpha": 32, "dropout": 0.0},
-    }
-    run = the_run("causal-lm", params, device, root)
     config = LlamaConfig(**(LLAMA_TINY if tiny else LLAMA_3_8B), use_cache=False)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
-    adapted = language.adapt(model, run.params)
-    random = np.random.default_rng(0)
-    rows = 2 * (steps + WARM) + 4
-    documents = [
-        Document(random.integers(3, config.vocab_size, length, dtype=np.int32), np.ones(length, np.bool_), n)
-        for n in range(rows)
-    ]
-    table = Table(pl.DataFrame({"text": [""] * rows}).with_row_index(ROW), ((Path("made-up.jsonl"), rows),))
-    parts = Parts("texts", ["text"], Side(table, documents), Side(table, documents[:1]))
-    task = CausalLMTask(run, adapted, tiny_models.bpe_tokenizer(), parts, length)
-    seconds, done = clocked(task, run, root / "llama")
-    tokens = done * 2 * length
-    inner = sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n and "lora_" not in n)
-    # Frozen weights have no gradients of their own: two thirds of the operations of a full training.
-    each = 2 / 3 * (6 * inner + 12 * config.num_hidden_layers * config.hidden_size * length)
-    what = f"Llama-3-8B-shaped LoRA, packed {length}"
-    rate = tokens / seconds
-    return [
-        bench.more_is_better(what, "tokens/s", rate, 15_000, "goal", 1.0),
-        *mfu(what, each * tokens, seconds, device),
-    ]
+    rows = []
+    for what, shares in (("one document a row", (1, 1)), ("packed", (1 / 16, 1 / 4))):
+
+        def measured(batch: int, shares: tuple[float, float] = shares) -> tuple[float, int, int]:
+            params = {
+                "batchSize": batch,
+                "maxSteps": steps + WARM,
+                "sequenceLength": length,
+                "compile": compile,
+                "lora": {"rank": 16, "alpha": 32, "dropout": 0.0},
+            }
+            run = the_run("causal-lm", params, device, root)
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(config, dtype=torch.float32 if tiny else torch.bfloat16)
+            inner = sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
+            adapted = language.adapt(model, run.params)
+            if not tiny:
+                narrow_adapters(adapted)
+            random = np.random.default_rng(0)
+            documents: list[Document] = []
+            while sum(len(d.tokens) for d in documents) < length * (batch * (steps + WARM) + 4):
+                many = int(random.integers(int(shares[0] * length), int(shares[1] * length) + 1))
+                tokens = random.integers(3, config.vocab_size, many, dtype=np.int32)
+                documents.append(Document(tokens, np.ones(many, np.bool_), len(documents)))
+            frame = pl.DataFrame({"text": [""] * len(documents)}).with_row_index(ROW)
+            table = Table(frame, ((Path("made-up.jsonl"), len(documents)),))
+            parts = Parts("texts", ["text"], Side(table, documents), Side(table, documents[:1]))
+            task = CausalLMTask(run, adapted, tiny_models.bpe_tokenizer(), parts, length)
+            used = task.batches(0)[WARM + 1 : WARM + steps]
+            seconds, _ = clocked(task, run, root / f"llama-{batch}-{shares[0]}")
+            return seconds, sum(task.count(indices) for indices in used), inner
+
+        (seconds, tokens, inner), batch = largest(2, measured, device)
+        # Frozen weights have no gradients of their own: two thirds of the operations of a full training.
+        each = 2 / 3 * (6 * inner + 12 * config.num_hidden_layers * config.hidden_size * length * shares[1])
+        told = f"Llama-3-8B-shaped LoRA at {length}, {what}, batch {batch}"
+        rows += [
+            bench.more_is_better(told, "tokens/s", tokens / seconds, 15_000, "goal", 1.0),
+            *mfu(told, each * tokens, seconds, device),
+        ]
+    return rows
+
+
+def largest(batch: int, measured: Callable[[int], Any], device: torch.device) -> tuple[Any, int]:
+    """What is measured with the largest batch that fits, of `batch` and its halves."""
+    while True:
+        forget(device)
+        with contextlib.suppress(torch.OutOfMemoryError):
+            return measured(batch), batch
+        if batch == 1:
+            raise SystemExit("not even a batch of one fits on this GPU")
+        batch //= 2
 
 
 def diffusion(
@@ -177,6 +203,30 @@ def diffusion(
     compile: bool,
 ) -> list[bench.Row]:
     """LoRA of rank 16 with cached latents and embeddings."""
+    found, fits = largest(batch, lambda size: _drawn(kind, edge, size, root, device, tiny, steps, compile), device)
+    (seconds, operations, done) = found
+    what = f"{kind}-shaped LoRA at {edge}², batch {fits}"
+    each = seconds / done / fits
+    row = (
+        bench.plain(what, "s/image", each)
+        if goal is None
+        else bench.less_is_better(what, "s/image", each, goal, "goal", 1.0)
+    )
+    # Without gradients of the frozen weights, backward costs what forward does.
+    return [row, *mfu(what, 2.0 * operations * done, seconds, device)]
+
+
+def _drawn(
+    kind: families.Kind,
+    edge: int,
+    batch: int,
+    root: Path,
+    device: torch.device,
+    tiny: bool,
+    steps: int,
+    compile: bool,
+) -> tuple[float, float, int]:
+    """Seconds of the measured steps, operations of a forward pass, and how many steps that were."""
     from torch.utils.flop_counter import FlopCounterMode
 
     params = {
@@ -209,16 +259,8 @@ def diffusion(
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad(), run.world.autocast(run.params["precision"]):
         task.loss(family.model, given)
-    seconds, done = clocked(task, run, root / kind)
-    what = f"{kind}-shaped LoRA at {edge}²"
-    each = seconds / done / batch
-    row = (
-        bench.plain(what, "s/image", each)
-        if goal is None
-        else bench.less_is_better(what, "s/image", each, goal, "goal", 1.0)
-    )
-    # Without gradients of the frozen weights, backward costs what forward does.
-    return [row, *mfu(what, 2.0 * counter.get_total_flops() * done, seconds, device)]
+    seconds, done = clocked(task, run, root / f"{kind}-{batch}")
+    return seconds, float(counter.get_total_flops()), done
 
 
 def _pipeline(kind: families.Kind, root: Path, device: torch.device, tiny: bool) -> tuple[Any, dict[str, Any], int]:
@@ -261,30 +303,37 @@ def main(argv: list[str] | None = None) -> list[bench.Row]:
     parser.add_argument("--tiny", action="store_true", help="tiny shapes on the CPU")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--only", choices=["llama", "sd", "sdxl", "flux-dev"], help="one of the models")
     told = parser.parse_args(argv)
     if not told.tiny and not torch.cuda.is_available():
         parser.error("there is no GPU here: --tiny shows on the CPU that the script works")
     device = torch.device("cpu" if told.tiny else "cuda:0")
     if not told.tiny:
         torch.backends.cuda.matmul.allow_tf32 = True
+    images: dict[families.Kind, tuple[int, int, float | None]] = {
+        "sd": (512, 32, None),
+        "sdxl": (1024, 8, None),
+        "flux-dev": (1024, 4, 0.30),
+    }
+    name = "-".join(["train-gpu", *(["tiny"] if told.tiny else []), *([told.only] if told.only else [])])
     rows: list[bench.Row] = []
-    images: tuple[tuple[families.Kind, int, int, float | None], ...] = (
-        ("sd", 512, 32, None),
-        ("sdxl", 1024, 8, None),
-        ("flux-dev", 1024, 4, 0.30),
-    )
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        rows += llama(root, device, told.tiny, told.steps, told.compile)
-        for kind, edge, batch, goal in images:
-            _forget(device)
+        if told.only in (None, "llama"):
+            rows += llama(root, device, told.tiny, told.steps, told.compile)
+            bench.publish(name, rows)
+        for kind, (edge, batch, goal) in images.items():
+            if told.only not in (None, kind):
+                continue
             size = (64, 2) if told.tiny else (edge, batch)
             rows += diffusion(kind, *size, goal, root, device, told.tiny, told.steps, told.compile)
-    bench.publish("train-gpu-tiny" if told.tiny else "train-gpu", rows)
+            # Whatever comes next: what is measured is kept.
+            bench.publish(name, rows)
     return rows
 
 
-def _forget(device: torch.device) -> None:
+def forget(device: torch.device) -> None:
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

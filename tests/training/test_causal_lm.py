@@ -200,6 +200,28 @@ def test_loss_curve_is_that_of_peft_and_a_plain_loop(
     assert ours[-1] < ours[0] - 0.05
 
 
+def test_an_adapter_computes_the_same_without_casts(trainer: Callable[..., Any], bases: Callable[..., Path]) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from modelyard_training.recipes.common import narrow_adapters
+
+    model = AutoModelForCausalLM.from_pretrained(bases(), dtype=torch.bfloat16)
+    adapter = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(model, adapter)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    ids = torch.arange(3, 35)[None]
+    found = []
+    for narrow in (False, True):
+        if narrow:
+            narrow_adapters(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids).loss
+        found.append([loss.detach(), *torch.autograd.grad(loss, trained)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_results_load_in_stock_libraries(trainer: Callable[..., Any], bases: Callable[..., Path]) -> None:
     held = tiny_models.local_text()[-1]
     cases = [

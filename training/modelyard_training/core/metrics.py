@@ -75,7 +75,8 @@ def _auroc(scores: Tensor, positive: Tensor) -> Tensor:
     _, inverse, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum(0) - (counts - 1) / 2)[inverse]
     yes = positive.sum()
-    return (ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * (len(scores) - yes))
+    found: Tensor = (ranks[positive].sum() - yes * (yes + 1) / 2) / (yes * (len(scores) - yes))
+    return found
 
 
 def regression(predicted: Tensor, targets: Tensor, scale: float) -> dict[str, float]:

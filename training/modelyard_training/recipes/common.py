@@ -40,6 +40,17 @@ def check_rank(wanted: Any, rank: int) -> None:
         )
 
 
+def narrow_adapters(model: nn.Module) -> None:
+    """Hands an adapter its inputs as they are, for a run that computes in 16 bits by autocast: peft widens them to
+    the adapter's 32 bits, and autocast narrows them again in the next operation.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False
+
+
 def places(table: Table, indices: Indices) -> str:
     """The first three rows of a batch by file and line."""
     rows = table.frame[ROW]

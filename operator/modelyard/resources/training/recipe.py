@@ -54,7 +54,7 @@ class RecipeSpec(Spec):
     ] = Field(
         default=None,
         description="How exactly a resumed run repeats an undisturbed one. `Reproducible`: same data order and "
-        "randomness, losses within a tolerance. `Bitwise`: identical losses and weights, at some cost in speed.",
+        "randomness, losses within 1 %. `Bitwise`: identical losses and weights, at some cost in speed.",
     )
     unset_params: Annotated[Literal["Default", "Suggested"] | None, Unset("Default", "the documented defaults")] = (
         Field(

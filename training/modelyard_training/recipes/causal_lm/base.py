@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes.common import narrow_adapters
 
 FAMILIES = {
     "gpt2": "GPT-2",
@@ -110,10 +111,12 @@ def load_model(folder: Path, params: dict[str, Any], device: torch.device, adapt
     model.config.use_cache = False
     if params["activationCheckpointing"]:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if adapter is not None:
-        adapted = go_on(model, adapter)
-        return adapted.merge_and_unload() if full else adapted
-    return model if full else adapt(model, params)
+    if full:
+        return model if adapter is None else go_on(model, adapter).merge_and_unload()
+    adapted = adapt(model, params) if adapter is None else go_on(model, adapter)
+    if bf16 and params["method"] != "DoRA":
+        narrow_adapters(adapted)
+    return adapted
 
 
 def go_on(model: Any, folder: Path) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes.common import narrow_adapters
 from modelyard_training.recipes.text_to_image.families import Family, Kind
 from modelyard_training.recipes.text_to_image.pictures import Pictures
 
@@ -115,6 +116,8 @@ def adapt(
     if params["activationCheckpointing"]:
         family.model.enable_gradient_checkpointing()
     cast_training_params(family.model, torch.float32)
+    if family.model.dtype == torch.bfloat16:
+        narrow_adapters(family.model)
 
 
 def _add_adapter(family: Family, params: dict[str, Any]) -> None:
