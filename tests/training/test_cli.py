@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from modelyard.resources.training.spec import TrainingSpec
-from modelyard_training.cli import commands, convert, manifest
+from modelyard_training.cli import commands, convert, main, manifest
 from modelyard_training.params import RECIPES
 
 REPO = Path(__file__).parents[2]
@@ -193,6 +193,22 @@ def test_places_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "say with --dataset where it is on this machine" in capsys.readouterr().err
     assert commands.main(["run", str(file), "--dataset", "absent"]) == 64
     assert "--dataset: there is no absent." in capsys.readouterr().err
+
+
+def test_a_mistyped_command_is_told(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in [name for name in os.environ if name.startswith("MODELYARD_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(SystemExit):
+        main.main(["runn", "training.yaml"])
+    assert "invalid choice: 'runn'" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main.main([])
+    assert ended.value.code == 0
+    assert "train a manifest on this machine" in capfd.readouterr().out
+    # In a pod a word that is no command of ours is the user's program, and no word is the agent.
+    monkeypatch.setenv("MODELYARD_OUTPUT", "/absent")
+    assert main.main(["runn"]) == 64
+    assert "The output folder /absent is not there" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))

@@ -5,6 +5,7 @@ In a pod it is process 1 and must start at once, so nothing is imported before i
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,15 +13,20 @@ _FOR_PEOPLE = ("run", "convert", "recipes", "help", "-h", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command, and returns its exit code. Without one of ours: the agent's."""
+    """Runs the command, and returns its exit code. In a pod, without one of ours: the agent's."""
     given = list(sys.argv[1:] if argv is None else argv)
-    if given and (given[0] in _FOR_PEOPLE or _is_recipe(given[0])):
+    if not _in_a_pod() or (given and (given[0] in _FOR_PEOPLE or _is_recipe(given[0]))):
         from modelyard_training.cli import commands
 
-        return commands.main(given)
+        return commands.main(given or ["--help"])
     from modelyard_training.agent.__main__ import main as agent
 
     return agent(given)
+
+
+def _in_a_pod() -> bool:
+    """Whether somebody told the agent what to do: a word that is mistyped on a laptop is no program to start."""
+    return any(name.startswith("MODELYARD_") for name in os.environ)
 
 
 def _is_recipe(word: str) -> bool:
