@@ -56,3 +56,18 @@ def test_killed_twice_and_gone_on_with_by_ranges(loader: Loader, nginx: Nginx) -
     assert starts == sorted(starts)
     assert starts[0] >= 4 << 20
     assert starts[1] >= 9 << 20
+
+
+def test_a_file_larger_than_the_memory_that_it_may_take(loader: Loader, tmp_path: Path) -> None:
+    root = tmp_path / "huge"
+    root.mkdir()
+    with open(root / "huge.bin", "wb") as file:
+        file.truncate(320 << 20)
+    server = Nginx(tmp_path, root)
+    try:
+        run = loader.run("HTTP", f"{server.url}/huge.bin")
+    finally:
+        server.stop()
+    assert (run.code, run.said["bytes"]) == (0, 320 << 20), run.output
+    assert 20 << 20 < run.peak < 96 << 20
+    (loader.data / "huge.bin").unlink()

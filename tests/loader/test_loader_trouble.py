@@ -251,6 +251,22 @@ def test_progress_goes_to_the_collector(loader: Loader, hub: Server, tmp_path: P
         sink.close()
 
 
+def test_progress_of_a_dataset_is_told_under_its_name(loader: Loader, hub: Server, tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    sink = Sink(made)
+    loader.environment = {
+        "MODELYARD_COLLECTOR_URL": sink.url,
+        "MODELYARD_CA_PEM": made.ca_pem,
+        "MODELYARD_NAMESPACE": "team",
+        "MODELYARD_DATASET_JOB": "dataset-mdl-minilm-v2-round-3",
+    }
+    try:
+        assert load(loader, hub).code == 0
+        assert set(sink.paths) == {"/v1/namespaces/team/datasets/mdl-minilm-v2/downloads"}
+    finally:
+        sink.close()
+
+
 def test_a_dead_collector_holds_nothing_up(loader: Loader, hub: Server) -> None:
     url, close = never_accepting()
     loader.environment = {"MODELYARD_COLLECTOR_URL": url, "MODELYARD_NAMESPACE": "n", "MODELYARD_MODEL": "m"}

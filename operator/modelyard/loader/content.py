@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from modelyard.loader.request import STATE_FOLDER
 
 MAX_FILES = 100_000
 """More than this is refused: the list is held in memory."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\ud800-\udfff]|(?:^|/)\.{0,2}(?:/|$)")
+"""What is no character of a file's name, and names that are empty, `.` or `..`."""
 
 Algorithm = Literal["sha256", "git-sha1", "md5", "crc32"]
 
@@ -120,16 +124,19 @@ def checked(files: Iterable[RemoteFile]) -> list[RemoteFile]:
     for file in ordered:
         parts = file.path.split("/")
         if (
-            any(part in ("", ".", "..") or len(part.encode("utf-8", "surrogatepass")) > 255 for part in parts)
-            or any(ord(character) < 32 or 0xD800 <= ord(character) <= 0xDFFF for character in file.path)
+            _UNSAFE.search(file.path)
             or parts[0] == STATE_FOLDER
+            or any(len(part) > 63 and len(part.encode("utf-8")) > 255 for part in parts)
         ):
             raise bad_input("The source has a file whose name can't be stored safely. Exclude it by a pattern.")
         if file.path in seen:
             raise bad_input(f"The source lists {file.path} twice.")
         seen.add(file.path)
-    for path in seen:
-        parts = path.split("/")
-        if any("/".join(parts[:depth]) in seen for depth in range(1, len(parts))):
-            raise bad_input(f"The source has both a file and a folder on the way to {path}. Exclude one by a pattern.")
+    folders = {path.rpartition("/")[0] for path in seen} - {""}
+    for folder in folders:
+        parts = folder.split("/")
+        if any("/".join(parts[:depth]) in seen for depth in range(1, len(parts) + 1)):
+            raise bad_input(
+                f"The source has both a file and a folder on the way to {folder}. Exclude one by a pattern."
+            )
     return ordered

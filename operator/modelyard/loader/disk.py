@@ -103,25 +103,30 @@ class Access:
     foreign: bool = False
     programs: bool = False
 
-    def apply(self, target: int | Path) -> None:
+    @property
+    def file_mode(self) -> int:
+        """Of a file that is no program."""
+        return self.mode & _READ_WRITE_BITS
+
+    def apply(self, target: int | str | Path) -> None:
         """Sets mode, and owner where this process may, on a file or folder; changes nothing that is right already."""
         now = os.stat(target)
-        folder = stat.S_ISDIR(now.st_mode)
         if (now.st_uid, now.st_gid) != (self.uid, self.gid):
             self._own(target, now)
-        if folder:
+            now = os.stat(target)  # a new owner can cost bits of the mode
+        if stat.S_ISDIR(now.st_mode):
             mode = self._folder_mode() | (stat.S_IMODE(now.st_mode) & stat.S_ISGID)  # fsGroup sets it on the volume
         else:
-            mode = self.mode & _READ_WRITE_BITS
+            mode = self.file_mode
             if self.programs and now.st_mode & stat.S_IXUSR:
                 mode |= (self.mode & 0o444) >> 2
-        if stat.S_IMODE(os.stat(target).st_mode) != mode:
+        if stat.S_IMODE(now.st_mode) != mode:
             os.chmod(target, mode)
 
     def _folder_mode(self) -> int:
         return self.mode | (self.mode & 0o444) >> 2  # who may read a folder may also open what is in it
 
-    def _own(self, target: int | Path, now: os.stat_result) -> None:
+    def _own(self, target: int | str | Path, now: os.stat_result) -> None:
         try:
             if os.geteuid() == 0:
                 os.chown(target, self.uid, self.gid)

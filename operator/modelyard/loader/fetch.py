@@ -5,6 +5,7 @@ Knows no protocol (that is the source's part) and no target (that is `publish`'s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -25,12 +26,14 @@ from modelyard.loader.staging import Staging
 WORKERS = 8
 WINDOW = 8 << 30
 """The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
+LITTLE = 1 << 16
+"""Up to so many bytes a file is fetched into memory and written once: what a kill costs of it is less than its part."""
 _READ_BYTES = 1 << 18
 _BLOCK = 4096
 
 
 class _Hash(Protocol):
-    def update(self, data: bytes, /) -> None: ...
+    def update(self, data: bytes | bytearray, /) -> None: ...
     def hexdigest(self) -> str: ...
 
 
@@ -38,7 +41,7 @@ class _Crc32:
     def __init__(self) -> None:
         self._value = 0
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | bytearray, /) -> None:
         self._value = zlib.crc32(data, self._value)
 
     def hexdigest(self) -> str:
@@ -60,7 +63,7 @@ class _Digests:
         if "crc32" in self._wanted:
             self._states["crc32"] = _Crc32()
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | bytearray) -> None:
         for state in self._states.values():
             state.update(chunk)
 
@@ -131,11 +134,14 @@ class Fetcher:
                 self._stop.set()
                 raise result
             entries.append(result)
+        self._staging.written()
         return sorted(entries)
 
     def _left(self, file: RemoteFile) -> int:
-        part = self._staging.part(file)
-        there = part.stat().st_size if part.exists() else 0
+        there = 0
+        if not _little(file):
+            with contextlib.suppress(FileNotFoundError):
+                there = os.stat(self._staging.part(file)).st_size
         return max(0, -(-(file.size or 0) // _BLOCK) * _BLOCK - there)
 
     def _work(self, tasks: queue.SimpleQueue[RemoteFile], results: queue.SimpleQueue[Entry | BaseException]) -> None:
@@ -152,8 +158,9 @@ class Fetcher:
 
     def _whole(self, file: RemoteFile) -> Entry:
         work = _Work(file, Patience(self._patience))
+        once = self._at_once if _little(file) else self._once
         for last in (False, True):
-            entry = work.patience.keep(lambda: self._once(work))
+            entry = work.patience.keep(lambda: once(work))
             if entry is not None:
                 self._progress.whole()
                 return entry
@@ -161,6 +168,26 @@ class Fetcher:
                 say(f"{file.path} arrived damaged and is fetched again.")
         message = f"{file.path} arrived damaged twice: its content is not what the source announces."
         raise LoadError("HashMismatch", f"{message} Ask whoever keeps the source, or pin another revision.")
+
+    def _at_once(self, work: _Work) -> Entry | None:
+        """Fetches a little file; None when it is not what it should be."""
+        file, digests, content = work.file, _Digests(work.file), bytearray()
+        self._count(work, 0)
+        with self._source.open(file, 0, None) as body:
+            digests.told(body.digests)
+            for chunk in body.chunks():
+                self._received(work, len(chunk))
+                content += chunk
+                if len(content) > LITTLE:
+                    break  # more than announced
+        digests.update(content)
+        if len(content) != file.size or not digests.match():
+            self._count(work, 0)
+            return None
+        entry = Entry(file.path, len(content), digests.sha256())
+        with writing(self._staging.tree, len(content)):
+            self._staging.place(file, content, entry, self._access)
+        return entry
 
     def _once(self, work: _Work) -> Entry | None:
         """Fetches the rest of a file; None when the whole of it is not what it should be."""
@@ -221,21 +248,28 @@ class Fetcher:
     def _copy(self, work: _Work, body: Body, handle: int, offset: int, digests: _Digests) -> int:
         size = work.file.size
         for chunk in body.chunks():
-            if self._stop.is_set():
-                raise LoadError("Interrupted", "The download was stopped.", retryable=True, here=False)
             with writing(self._staging.tree, None if size is None else size - offset):
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(handle, view) :]
             digests.update(chunk)
             offset += len(chunk)
-            work.counted += len(chunk)
-            self._progress.fetched(len(chunk))
-            work.patience.further()
+            self._received(work, len(chunk))
             if size is not None and offset > size:
                 break  # more than announced: no need to take it all to know that it is wrong
         return offset
 
+    def _received(self, work: _Work, count: int) -> None:
+        if self._stop.is_set():
+            raise LoadError("Interrupted", "The download was stopped.", retryable=True, here=False)
+        work.counted += count
+        self._progress.fetched(count)
+        work.patience.further()
+
     def _count(self, work: _Work, there: int) -> None:
         self._progress.kept(there - work.counted)
         work.counted = there
+
+
+def _little(file: RemoteFile) -> bool:
+    return file.size is not None and file.size <= LITTLE

@@ -79,11 +79,11 @@ class Manifest:
             "inode": self.inode,
             "bytes": self.bytes,
             "digest": digest(self.files),
-            "files": [entry._asdict() for entry in sorted(self.files)],
         }
+        files = ",\n".join(json.dumps(entry._asdict()) for entry in sorted(self.files))
         new = path.with_name(path.name + ".new")
         with open(new, "w", encoding="utf-8") as file:
-            json.dump(document, file, indent=1)
+            file.write(f'{json.dumps(document, indent=1)[:-2]},\n "files": [\n{files}\n]}}\n')
             file.flush()
             os.fsync(file.fileno())
         os.chmod(new, 0o644)

@@ -81,9 +81,9 @@ class Publisher:
 
     def _dress(self, tree: Path) -> None:
         for folder, _, names in os.walk(tree):
-            self._access.apply(Path(folder))
+            self._access.apply(folder)
             for name in names:
-                if not (path := Path(folder, name)).is_symlink():
+                if not os.path.islink(path := os.path.join(folder, name)):
                     self._access.apply(path)
 
     def _refuse_foreign(self, target: Path, name: str, ours: bool) -> None:

@@ -22,11 +22,22 @@ class Reporter:
     """Posts readings. `offer` returns at once; `close` waits for the last one no longer than a time-out."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Reads MODELYARD_COLLECTOR_URL and its companions; without them it stays silent."""
+        """Reads MODELYARD_COLLECTOR_URL and its companions; without them it stays silent.
+
+        In a Job of the Dataset controller MODELYARD_DATASET_JOB, the Job's name, stands for all that names the version.
+        """
         url = urlsplit(environment.get("MODELYARD_COLLECTOR_URL", ""))
         namespace = environment.get("MODELYARD_NAMESPACE", "")
         training, model = environment.get("MODELYARD_TRAINING", ""), environment.get("MODELYARD_MODEL", "")
-        kind, name = ("trainings", training) if training else ("models", model)
+        dataset = environment.get("MODELYARD_DATASET_JOB", "").removeprefix("dataset-").rpartition("-round-")[0]
+        kind, name = next(
+            (
+                (kind, name)
+                for kind, name in (("trainings", training), ("models", model), ("datasets", dataset))
+                if name
+            ),
+            ("", ""),
+        )
         self._enabled = bool(url.scheme in ("http", "https") and url.hostname and namespace and name)
         self._https = url.scheme == "https"
         self._host, self._port = url.hostname or "", url.port

@@ -36,14 +36,27 @@ class Patience:
         Raises:
             LoadError: the last one, when it can't be helped by waiting or the time is up.
         """
+        failed: list[LoadError] = []
+        try:
+            return action()  # what goes well at once, such as each of many small files, pays for no more than that
+        except LoadError as error:
+            if not _passing(error):
+                raise
+            failed.append(error)
+
+        def again() -> T:
+            if failed:
+                raise failed.pop()
+            return action()
+
         retrying = Retrying(
-            retry=retry_if_exception(lambda error: isinstance(error, LoadError) and error.retryable and error.here),
+            retry=retry_if_exception(_passing),
             wait=self._pause,
             stop=lambda state: time.monotonic() - self._since + state.upcoming_sleep > self._seconds,
             before_sleep=self._tell,
             reraise=True,
         )
-        return retrying(action)
+        return retrying(again)
 
     def _pause(self, state: RetryCallState) -> float:
         pause: float = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**self._failures)
@@ -57,3 +70,7 @@ class Patience:
         error = state.outcome.exception() if state.outcome else None
         if isinstance(error, LoadError):
             say(f"{error.message} Trying again in {span(max(1, state.upcoming_sleep))}.")
+
+
+def _passing(error: BaseException) -> bool:
+    return isinstance(error, LoadError) and error.retryable and error.here

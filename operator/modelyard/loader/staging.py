@@ -5,10 +5,10 @@
     <volume>/.modelyard/staging-<key>/parts/  files that are being fetched, named by path and identity
     <volume>/.modelyard/staging-<key>/journal one line a whole file: path, identity, size, sha256
 
-What must stay true: a journal line is written after the bytes were verified and before the file enters the tree, and a
-file whose identity changed leaves the tree before it is fetched again. So a line together with a file of its size in
-the tree means whole. Files large enough to matter are made durable first; small ones are hashed again, which a power
-cut can't fool.
+What must stay true: a journal line is written after the bytes were verified, and a file whose identity changed leaves
+the tree before it is fetched again. So a line together with a file of its size in the tree means whole. A part enters
+the tree, by a rename, after its line; what is little is written there as a whole, and its line follows. Files large
+enough to matter are made durable first; small ones are hashed again, which a power cut can't fool.
 """
 
 from __future__ import annotations
@@ -71,10 +71,13 @@ class Staging:
     def __init__(self, state: Path, key: str) -> None:
         self.tree = self.tree_of(state, key)
         self.folder = self.tree.parent
+        self._tree = str(self.tree)
         self._parts = self.folder / "parts"
         self._journal = self.folder / "journal"
         self._lock = threading.Lock()
-        self._folders: set[Path] = set()
+        self._folders: set[str] = set()
+        self._handle: int | None = None
+        """The journal, once it is written to."""
         discard(state, keep=self.folder)
 
     @staticmethod
@@ -149,14 +152,44 @@ class Staging:
         access.apply(handle)
         if entry.size >= _DURABLE_FROM_BYTES:
             os.fsync(handle)
-        place = self.tree / file.path
+        place = self._place(file.path)
+        self._note(file, entry)
+        os.rename(self.part(file), place)
+
+    def place(self, file: RemoteFile, content: bytes | bytearray, entry: Entry, access: Access) -> None:
+        """Writes a file that is verified already into the tree."""
+        handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, access.file_mode)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(handle, view) :]
+            access.apply(handle)
+        finally:
+            os.close(handle)
+        self._note(file, entry)
+
+    def written(self) -> None:
+        """Closes the journal: nothing follows."""
         with self._lock:
-            with open(self._journal, "a", encoding="utf-8") as journal:
-                journal.write(self._line(file, entry))
-            if place.parent not in self._folders:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                self._folders.add(place.parent)
-            os.rename(self.part(file), place)
+            if self._handle is not None:
+                os.close(self._handle)
+                self._handle = None
+
+    def _place(self, path: str) -> str:
+        place = f"{self._tree}/{path}"
+        folder = place.rpartition("/")[0]
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+        return place
+
+    def _note(self, file: RemoteFile, entry: Entry) -> None:
+        line = self._line(file, entry).encode()
+        with self._lock:
+            if self._handle is None:
+                self._handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            while line:
+                line = line[os.write(self._handle, line) :]
 
     @staticmethod
     def _line(file: RemoteFile, entry: Entry) -> str:

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx2
 
@@ -29,7 +29,7 @@ from modelyard.loader.request import Request, allow
 from modelyard.loader.transport import TIMEOUT, Transport, base_url, refused, shown, unreachable
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, RepoFile
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,199}", re.ASCII)
@@ -63,7 +63,7 @@ class HuggingFace:
 
     def snapshot(self, held: str | None = None) -> Snapshot:
         """Resolves the revision to its commit and lists that commit's files."""
-        from huggingface_hub import RepoFile
+        from huggingface_hub import RepoFile, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
 
         api = self._client()
@@ -83,7 +83,8 @@ class HuggingFace:
             raise unreachable(error, self._endpoint) from None
         except (ValueError, KeyError, TypeError):
             raise bad_input(f"{shown(self._endpoint)} does not answer as a Hugging Face hub does.") from None
-        wanted = checked(self._file(item, commit) for item in files if self._patterns.wants(item.path))
+        first = hf_hub_url(self._repo, "x", repo_type=self._type, revision=commit, endpoint=self._endpoint)
+        wanted = checked(_file(item, first[:-1]) for item in files if self._patterns.wants(item.path))
         if not wanted:
             message = f"None of the {len(files)} files of {self._where()} matches {self._patterns.describe()}."
             raise LoadError("NoMatch", message if files else f"{self._where()} has no files.")
@@ -110,14 +111,6 @@ class HuggingFace:
             self._api = huggingface_hub.HfApi(endpoint=self._endpoint, token=self._token or False)
         return self._api
 
-    def _file(self, item: object, commit: str) -> RemoteFile:
-        from huggingface_hub import RepoFile, hf_hub_url
-
-        assert isinstance(item, RepoFile)
-        url = hf_hub_url(self._repo, item.path, repo_type=self._type, revision=commit, endpoint=self._endpoint)
-        digest: tuple[Algorithm, str] = ("sha256", item.lfs.sha256) if item.lfs else ("git-sha1", item.blob_id)
-        return RemoteFile(item.path, url, item.size, f"{digest[0]}:{digest[1]}", (digest,))
-
     def _where(self) -> str:
         return f"{self._type} repository {self._repo} at {shown(self._endpoint)}"
 
@@ -142,6 +135,11 @@ class HuggingFace:
             message = f"{self._where()} is not there, or this token may not see it. Check repo, repoType and endpoint."
             return LoadError("NotFound", message)
         return None
+
+
+def _file(item: RepoFile, below: str) -> RemoteFile:
+    digest: tuple[Algorithm, str] = ("sha256", item.lfs.sha256) if item.lfs else ("git-sha1", item.blob_id)
+    return RemoteFile(item.path, below + quote(item.path), item.size, f"{digest[0]}:{digest[1]}", (digest,))
 
 
 def _repo(uri: str) -> str:
