@@ -20,7 +20,7 @@ class Downloads:
         self._by_pod: OrderedDict[str, tuple[int, datetime, dict[str, Any]]] = OrderedDict()
 
     def take(self, kind: str, key: Key, pod: str, pod_uid: str, report: Download, now: datetime) -> bool:
-        """Keeps a report, unless a newer one of the pod is here. `kind`: Model or Training. True: it was new."""
+        """Keeps a report, unless a newer one of the pod is here; True: it was new. `kind`: Model, Training, Dataset."""
         known = self._by_pod.get(pod_uid)
         if known and report.seq and report.seq <= known[0]:
             return False

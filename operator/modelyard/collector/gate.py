@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.collector.access import Access, Identity, UnavailableError
@@ -38,6 +38,7 @@ from modelyard.resources.meta import (
     LABEL_MODEL,
     LABEL_TRAINING,
 )
+from modelyard.resources.names import dataset_of_job
 
 KEPT_SECONDS = 60.0
 LOOKED_SECONDS = 1800.0
@@ -48,6 +49,8 @@ MOST_QUEUED = 200
 _LONGEST_TOKEN = 16 * 1024
 
 OUR_AUDIENCE = f"{GROUP}/collector"
+DATASETS_AUDIENCE = f"{GROUP}/datasets"
+"""Of the pods of Datasets: the Dataset controller makes them all from one template. The pod's Job says which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Gate:
         return grant, grant.training
 
     async def downloader(self, header: str | None, peer: str, kind: str, key: Key) -> Grant:
-        """Admits a download pod of a Model or Training (`kind`: model, training). Raises problems.RefusedError."""
+        """Admits a download pod (`kind`: model, training, dataset). Raises problems.RefusedError."""
         return await self._admit(header, peer, kind, key, "downloads")
 
     async def operator(self, header: str | None, peer: str) -> Grant:
@@ -119,7 +122,10 @@ class Gate:
     async def _admit(self, header: str | None, peer: str, kind: str, key: Key, use: str) -> Grant:
         token = _bearer(header)
         audience = OUR_AUDIENCE if use in self._users else _audience(kind, key)
-        entry = (hashlib.sha256(token.encode()).hexdigest(), f"{audience} {use}")
+        path = (
+            f" {key.namespace}/{key.name}" if kind == "dataset" else ""
+        )  # what else is granted has it in its audience
+        entry = (hashlib.sha256(token.encode()).hexdigest(), f"{audience} {use}{path}")
         now = self._clock()
         known = self._cache.get(entry)
         if known and known.until > now:
@@ -162,7 +168,7 @@ class Gate:
         if pod is None:
             return POD_NOT_ALLOWED
         if use == "downloads":
-            own = _downloads_for(kind, key.name, pod["metadata"].get("labels", {}))
+            own = _downloads_for(kind, key.name, pod)
             return Grant(identity.pod, identity.pod_uid) if own else POD_NOT_ALLOWED
         training = await self._access.training(key)
         if training is None:
@@ -181,14 +187,20 @@ class Gate:
         return pod if pod is not None and pod["metadata"]["uid"] == identity.pod_uid else None
 
 
-def _downloads_for(kind: str, name: str, labels: Mapping[str, str]) -> bool:
+def _downloads_for(kind: str, name: str, pod: Obj) -> bool:
+    labels = pod["metadata"].get("labels", {})
+    if labels.get(LABEL_COMPONENT) != COMPONENT_DOWNLOAD:
+        return False
+    if kind == "dataset":
+        jobs = [o["name"] for o in pod["metadata"].get("ownerReferences", ()) if o.get("controller")]
+        return [dataset_of_job(job) for job in jobs] == [name]
     # Data that Trainings share is fetched for the first that asked: such a pod names no Training, its token does.
     said = labels.get(LABEL_MODEL) if kind == "model" else labels.get(LABEL_TRAINING, name)
-    return labels.get(LABEL_COMPONENT) == COMPONENT_DOWNLOAD and said == name
+    return bool(said == name)
 
 
 def _audience(kind: str, key: Key) -> str:
-    return f"{GROUP}/{kind}/{key.namespace}/{key.name}"
+    return DATASETS_AUDIENCE if kind == "dataset" else f"{GROUP}/{kind}/{key.namespace}/{key.name}"
 
 
 def _bearer(header: str | None) -> str:

@@ -56,6 +56,7 @@ class Server:
         app.router.add_post(f"{base}/trainings/{_NAME}/reports", self.reports, name="reports")
         app.router.add_post(f"{base}/trainings/{_NAME}/downloads", self.training_download, name="training-downloads")
         app.router.add_post(f"{base}/models/{_NAME}/downloads", self.model_download, name="model-downloads")
+        app.router.add_post(f"{base}/datasets/{_NAME}/downloads", self.dataset_download, name="dataset-downloads")
         app.router.add_get("/v1/downloads", self.list_downloads, name="downloads")
         app.router.add_get("/v1/series/{uid:[A-Za-z0-9-]{1,64}}", self.series, name="series")
         return app
@@ -96,11 +97,17 @@ class Server:
         """Takes how far the download of a Training's data is."""
         return await self._download(request, "training")
 
+    async def dataset_download(self, request: web.Request) -> web.Response:
+        """Takes how far the download of a Dataset is: its claim has its name."""
+        return await self._download(request, "dataset")
+
     async def _download(self, request: web.Request, kind: str) -> web.Response:
         key = _key(request)
         grant = await self._gate.downloader(request.headers.get(hdrs.AUTHORIZATION), _peer(request), kind, key)
         self._limit(grant.pod_uid)
         report = await _body(request, Download, DOWNLOAD_BYTES)
+        if kind == "dataset":
+            report = report.model_copy(update={"volume": key.name})
         now = datetime.now(UTC)
         fresh = self._downloads.take(kind.capitalize(), key, grant.pod, grant.pod_uid, report, now)
         self._metrics.downloads.set(len(self._downloads))

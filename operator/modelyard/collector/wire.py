@@ -94,7 +94,7 @@ class SeriesQuery(_Body):
 
 
 class Download(_Body):
-    """`POST …/{models|trainings}/{name}/downloads`: bytes and files so far, of how many."""
+    """`POST …/{models|trainings|datasets}/{name}/downloads`: bytes and files so far, of how many."""
 
     version: Annotated[str, StringConstraints(max_length=63)] | None = None
     volume: Annotated[str, StringConstraints(max_length=253)] | None = None

@@ -20,6 +20,7 @@ from modelyard.cluster.store import Store
 from modelyard.observed import DownloadFact
 from modelyard.plan import Obj
 from modelyard.resources.meta import COMPONENT_DOWNLOAD, JOB, LABEL_COMPONENT, PVC
+from modelyard.resources.names import dataset_of_job
 from modelyard.resources.times import parse_time
 from modelyard.settings import Collector
 
@@ -30,11 +31,12 @@ _TIMEOUT = aiohttp.ClientTimeout(total=5, sock_connect=2)
 
 
 def running_downloads(job: Obj) -> Iterable[str]:
-    """Index function: the one value `yes` for a download Job that is not over."""
+    """Index function: the one value `yes` for a download Job, ours or a Dataset's, that is not over."""
     labels = job["metadata"].get("labels") or {}
+    fetches = labels.get(LABEL_COMPONENT) == COMPONENT_DOWNLOAD or dataset_of_job(job["metadata"]["name"]) is not None
     conditions = (job.get("status") or {}).get("conditions") or ()
     over = any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)
-    if labels.get(LABEL_COMPONENT) == COMPONENT_DOWNLOAD and not over:
+    if fetches and not over:
         yield "yes"
 
 

@@ -53,7 +53,7 @@ from modelyard.resources.meta import (
     STORAGECLASS,
     TRAINING,
 )
-from modelyard.resources.names import dataset_job, share
+from modelyard.resources.names import dataset_job, dataset_of_job, share
 from modelyard.resources.objects import controller_uid, label, uid_of
 from modelyard.resources.sources import LINKED, check_content
 from modelyard.resources.training.status import TERMINAL_PHASES
@@ -231,7 +231,7 @@ class ModelController:
         jobs = (*store.indexed(JOBS_BY_MODEL, str(key)), *_unseen_jobs(store, facts, model, datasets))
         jobs = tuple(j for j in jobs if is_download(j) or is_datasets(j))
         pods = tuple(p for j in jobs for p in store.owned(uid_of(j), POD))
-        volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME)) is not None}
+        volumes = {v for j in jobs if (v := label(j, LABEL_VOLUME) or dataset_of_job(j["metadata"]["name"]))}
         reports = {v: fact for v in sorted(volumes) if (fact := facts.download(key.namespace, v)) is not None}
         namespaces = tuple(self._namespaces(model, store, facts))
         view = ModelView(

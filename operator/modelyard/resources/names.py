@@ -69,6 +69,12 @@ def dataset_job(dataset: str, round: int) -> str:
     return f"dataset-{dataset}-round-{round}"
 
 
+def dataset_of_job(job: str) -> str | None:
+    """The Dataset that a Job of that name fetches for; None if no Dataset has such Jobs."""
+    name, round_, number = job.removeprefix("dataset-").rpartition("-round-")
+    return name if round_ and number.isdigit() and job.startswith("dataset-") else None
+
+
 def output_volume(training: str) -> str:
     """PVC of a Training's checkpoints and weights."""
     return f"trn-{training}-output"

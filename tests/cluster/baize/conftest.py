@@ -32,7 +32,16 @@ template:
   spec:
     restartPolicy: Never
     containers:
-    - {name: loader, image: localhost/modelyard:dev, command: [modelyard, load]}
+    - name: loader
+      image: localhost/modelyard:dev
+      command: [modelyard, load]
+      env:
+      - name: MODELYARD_DATASET_JOB
+        valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}
+      volumeMounts: [{name: modelyard, mountPath: /var/run/modelyard, readOnly: true}]
+    volumes:
+    - name: modelyard
+      projected: {sources: [{serviceAccountToken: {audience: modelyard.dev/datasets, path: token}}]}
 """
 
 

@@ -42,6 +42,10 @@ def test_a_version_becomes_a_dataset_and_then_nothing_is_written(world: World, c
     assert world.kube.get(PVC, world.namespace, "mdl-m-v1")["spec"]["accessModes"] == ["ReadWriteMany"]
     arguments = world.kube.get(JOB, world.namespace, "dataset-mdl-m-v1-round-1")["spec"]["template"]["spec"]
     assert f"revision={COMMIT}" in str(arguments["containers"][0]["args"])
+    (loader,) = arguments["containers"]
+    assert "MODELYARD_DATASET_JOB" in str(loader["env"]), "what the loader needs to tell its progress is kept"
+    assert "/var/run/modelyard" in str(loader["volumeMounts"])
+    assert "modelyard.dev/datasets" in str(arguments["volumes"])
     assert "hf_canary" not in str([world.kube.list(kind, world.namespace) for kind in (DATASET, JOB, MODEL)])
     time.sleep(3)
     before = audit.writes(namespace=world.namespace)

@@ -256,6 +256,21 @@ def test_downloads(world: World) -> None:
     assert_refused(world.ask("POST", path, token, b"x" * 70_000), 413, "TooLarge")
 
 
+def test_downloads_of_datasets(world: World) -> None:
+    _, pod = world.job("dataset-mdl-qwen-v1-round-2", {"app.kubernetes.io/component": "download"})
+    path = "/v1/namespaces/team-a/datasets/{}/downloads"
+    token = world.token("modelyard.dev/datasets", pod)
+    body = {"volume": "mdl-other-v1", "bytes": 1, "totalBytes": 4, "bytesPerSecond": 1, "etaSeconds": 3, "seq": 1}
+    assert world.ask("POST", path.format("mdl-qwen-v1"), token, body).body == {"accepted": 1}
+    assert_refused(world.ask("POST", path.format("mdl-other-v1"), token, body), 403, "PodNotAllowed")
+    operator = world.token("modelyard.dev/collector", namespace="modelyard-system", account="modelyard-operator")
+    rows = world.ask("GET", "/v1/downloads", operator).body["downloads"]
+    assert [(row["volume"], row["etaSeconds"]) for row in rows if row["pod"] == pod] == [("mdl-qwen-v1", 3)]
+    _, other = world.job("dataset-of-mine", {"app.kubernetes.io/component": "download"})
+    token = world.token("modelyard.dev/datasets", other)
+    assert_refused(world.ask("POST", path.format("dataset-of-mine"), token, body), 403, "PodNotAllowed")
+
+
 def test_downloads_of_data_that_trainings_share(world: World, run: Running) -> None:
     _, pod = world.job(f"fetch-data-{run.name}-1", {"app.kubernetes.io/component": "download"})
     path = f"/v1/namespaces/team-a/trainings/{run.name}/downloads"

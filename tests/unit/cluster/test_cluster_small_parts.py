@@ -138,9 +138,10 @@ def test_a_report_that_is_not_as_it_should_be_is_left_out(wrong: Any) -> None:
 def test_only_download_jobs_that_are_not_over_count_as_running() -> None:
     labels = {"app.kubernetes.io/component": "download"}
     job = {"metadata": {"labels": labels}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
-    assert list(running_downloads({"metadata": {"labels": labels}})) == ["yes"]
+    assert list(running_downloads({"metadata": {"name": "j", "labels": labels}})) == ["yes"]
+    assert list(running_downloads({"metadata": {"name": "dataset-mdl-m-v1-round-1", "labels": {}}})) == ["yes"]
     assert list(running_downloads(job)) == []
-    assert list(running_downloads({"metadata": {"labels": {}}})) == []
+    assert list(running_downloads({"metadata": {"name": "j", "labels": {}}})) == []
 
 
 def test_an_exception_is_logged_by_place_not_by_text() -> None:

@@ -87,3 +87,8 @@ def test_every_short_pair_has_its_own_name() -> None:
 def test_a_plain_name_never_looks_like_one_with_a_hash(model: str, version: str) -> None:
     forged = names.short_hash("mdl", model, version, "version")
     assert names.version_volume(f"{model}-{version}", forged) != names.version_volume(model, version)
+
+
+def test_a_datasets_job_leads_back_to_it() -> None:
+    assert names.dataset_of_job(names.dataset_job("mdl-m-round-1", 12)) == "mdl-m-round-1"
+    assert [names.dataset_of_job(job) for job in ("fetch-m-round-1", "dataset-m", "dataset-m-round-x")] == [None] * 3
