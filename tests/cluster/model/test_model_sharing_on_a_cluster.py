@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, NAMESPACE, PV, PVC
+from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, NAMESPACE, PV, PVC, TRAINING
 from modelyard.resources.names import share
-from support.build import make_model, make_source, make_version
+from support.build import make_model, make_source, make_training, make_version
 from support.cluster import Kube, new_namespace, wait_for
 from support.downloads import end_download
+from support.kubelet import Ending, PretendKubelet
+from support.trainings import DONE
 from support.volumes import phase, provide
 
 World = Any
@@ -57,6 +59,29 @@ def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
     world.gone(MODEL, "m")
     assert not kube.find(PVC, there, name)
     assert kube.find(PV, "", f"{world.namespace}-mdl-m-v1"), "the storage itself is its owner's"
+
+
+def test_what_a_training_saved_is_shared_too(world: World) -> None:
+    kube: Kube = world.kube
+    there = new_namespace(kube, "there")
+    team = {"team": world.namespace}
+    kube.merge(NAMESPACE, "", there, {"metadata": {"labels": team | ACCEPTS}})
+    sharing = {"enabled": True, "namespaceSelector": {"matchLabels": team}}
+    kept = {"name": "v1", "share": sharing}
+    world.create({**make_model("m"), "spec": {"versions": [kept]}}, MODEL)
+    world.wait_for_entry(phase="Pending")
+    spec = {
+        "recipe": {"name": "custom", "custom": {"command": ["true"]}},
+        "output": {"storage": RWX},
+        "save": {"model": "m", "version": "v1"},
+    }
+    with PretendKubelet(kube, world.namespace, lambda pod: Ending(0, DONE)):
+        world.create(make_training("t", spec=spec), TRAINING)
+        provide(kube, world.namespace, "trn-t-output")
+        name = share(world.namespace, "m", "v1")
+        entry = world.wait_for_entry(sharedWith=[{"namespace": there, "name": name, "phase": "Ready"}])
+    assert (entry["origin"], entry["path"]) == ("Training/t", "model")
+    assert kube.get(PVC, there, name)["status"]["accessModes"] == ["ReadOnlyMany"]
 
 
 def test_storage_for_one_node_is_refused_with_what_to_do(world: World) -> None:

@@ -53,7 +53,10 @@ def judge(
         )
         return Verdict(ERROR, "failed", Reason.GRACE_EXCEEDED, message + _after(step))
     if out_of_memory or signal.SIGKILL in (end.signal, end.code - 128):
-        message = "The program was killed by the kernel, most likely out of memory: give it more, or a smaller batch."
+        message = (
+            "The program was killed by the kernel, most likely out of memory: raise spec.compute.memory or make the "
+            "batch smaller."
+        )
         return Verdict(ERROR, "failed", Reason.OUT_OF_MEMORY, message + _after(step))
     if end.asked and signal.SIGTERM in (end.signal, end.code - 128):
         message = "The program ended on the stop request without saving: it goes on from its last checkpoint."
