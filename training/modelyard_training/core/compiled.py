@@ -13,6 +13,9 @@ from torch import nn
 
 from modelyard_training.core.errors import BadInput
 
+_SHAPES = 256
+"""Blocks of one class and different sizes that are compiled each. Beyond torch's own 8 a U-Net would go on without."""
+
 
 def check_compiler(environment: Mapping[str, str]) -> None:
     """Raises `BadInput` where torch.compile would find no compiler, before anything is loaded."""
@@ -40,10 +43,13 @@ def _alike(modules: nn.ModuleList) -> bool:
 
 def compile_in_place(model: nn.Module) -> None:
     """Compiles `model`; it is still the same object, with the same names."""
+    from torch._dynamo import config as dynamo
     from torch._inductor import config
 
     # Random numbers as without compilation: those of its own follow from how often and for what shapes it compiled,
     # which a resumed run has no part in.
     config.fallback_random = True
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _SHAPES)
+    dynamo.accumulated_recompile_limit = max(dynamo.accumulated_recompile_limit, 8 * _SHAPES)
     for module in blocks(model) or [model]:
         module.compile()
