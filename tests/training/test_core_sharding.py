@@ -85,6 +85,19 @@ def test_an_adapter_in_two_processes_goes_on_exactly(trainer: Callable[..., Any]
     goes_on_exactly(run, 2)
 
 
+def test_a_4_bit_base_is_shared_too(trainer: Callable[..., Any], tmp_path: Path) -> None:
+    base = tiny_models.language_model(tmp_path / "base", "llama", hidden_size=64, intermediate_size=128)
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.0}
+    whole, sharded = (
+        trainer(config(method="QLoRA", lora=lora, sharding=how), texts(), name=how, model=base)
+        for how in ("None", "Node")
+    )
+    for run in (whole, sharded):
+        train(run, 2)
+    assert losses(sharded) == pytest.approx(losses(whole), rel=1e-4)
+    goes_on_exactly(sharded, 2)
+
+
 def test_pictures_in_two_processes_go_on_exactly(trainer: Callable[..., Any], tmp_path: Path) -> None:
     params = {
         "resolution": 64,
