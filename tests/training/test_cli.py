@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from modelyard.resources.training.spec import TrainingSpec
-from modelyard_training.cli import commands, convert, main, manifest
+from modelyard_training.cli import commands, convert, local, main, manifest
 from modelyard_training.params import RECIPES
 
 REPO = Path(__file__).parents[2]
@@ -193,6 +194,42 @@ def test_places_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "say with --dataset where it is on this machine" in capsys.readouterr().err
     assert commands.main(["run", str(file), "--dataset", "absent"]) == 64
     assert "--dataset: there is no absent." in capsys.readouterr().err
+
+
+def test_what_is_saved_is_chosen_here_too(tmp_path: Path) -> None:
+    document = list(yaml.safe_load_all(TRAINING))[1]
+    spec = document["spec"]
+    spec["save"] = {"model": "digits", "version": "v1", "checkpoint": "Last", "form": "Merged"}
+    spec["recipe"]["unsetParams"] = "Suggested"
+    found = manifest.of("digits", spec)
+    assert (found.config.weights, found.config.form) == ("Last", "Merged")
+    assert "spec.save.model, spec.save.version, spec.recipe.unsetParams have no effect here." in found.notes[0]
+    spec["save"]["checkpoint"] = "step-40"
+    found = manifest.of("digits", spec)
+    assert found.config.weights is None
+    assert "samples/ of the output" in found.notes[1]
+    with pytest.raises(manifest.ManifestError, match="did you mean version"):
+        manifest.of("digits", {**spec, "save": {"model": "digits", "versoin": "v1"}})
+
+
+def test_an_adapter_is_gone_on_from_here_too(tmp_path: Path) -> None:
+    spec = {"model": {"ref": {"name": "chat", "version": "v1"}}, "dataset": {}, "recipe": {"name": "causal-lm"}}
+    for name in ("base", "adapter", "data"):
+        (tmp_path / name).mkdir()
+    places = local.Places(
+        model=tmp_path / "base",
+        adapter=tmp_path / "adapter",
+        assistant=None,
+        dataset=tmp_path / "data",
+        output=tmp_path / "out",
+        processes=1,
+        restart=False,
+    )
+    told = local._environment(manifest.of("further", spec), places)
+    assert told["MODELYARD_ADAPTER"] == str(tmp_path / "adapter")
+    assert json.loads(told["MODELYARD_CONFIG"])["adapter"] == {"name": "chat", "version": "v1"}
+    with pytest.raises(manifest.ManifestError, match="--adapter: there is no"):
+        local._environment(manifest.of("further", spec), replace(places, adapter=tmp_path / "absent"))
 
 
 def test_a_mistyped_command_is_told(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("manifest", type=Path, help="the file with the Training")
     run.add_argument("--name", help="which Training, if the file has several")
     run.add_argument("--model", type=Path, help="folder of the base model, in the place of spec.model.ref")
+    run.add_argument("--adapter", type=Path, help="folder of an adapter that spec.model.ref names; --model: its base")
     run.add_argument("--assistant", type=Path, help="folder of the assistant, in the place of spec.model.assistantRef")
     run.add_argument("--dataset", type=Path, help="folder or file of the data set, in the place of spec.dataset")
     run.add_argument("--output", type=Path, help="where everything is written; without it, a folder of the run's name")
@@ -74,6 +75,7 @@ def _run(told: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     places = local.Places(
         model=told.model,
+        adapter=told.adapter,
         assistant=told.assistant,
         dataset=told.dataset,
         output=told.output or Path(found.name),

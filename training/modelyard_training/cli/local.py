@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from modelyard_training.agent import checkpoints
 from modelyard_training.cli.manifest import Manifest, ManifestError
-from modelyard_training.params import RECIPES, CustomParams, RunConfig
+from modelyard_training.params import RECIPES, CustomParams, ModelInput, RunConfig
 
 LOG = "train.log"
 _CODES = {"done": 0, "failed": 64, "stopped": 75}
@@ -34,6 +34,7 @@ class Places:
     """Where this machine has what a cluster would mount, and how many processes train."""
 
     model: Path | None
+    adapter: Path | None
     assistant: Path | None
     dataset: Path | None
     output: Path
@@ -71,6 +72,10 @@ def _environment(manifest: Manifest, places: Places) -> dict[str, str]:
     _there(places.assistant, "--assistant", config.assistant is not None, "spec.model.assistantRef names a Model")
     needs_data = config.dataset is not None or RECIPES[config.recipe].dataset == "Required"
     _there(places.dataset, "--dataset", needs_data, "spec.dataset names data of a cluster")
+    if places.adapter is not None:
+        _there(places.adapter, "--adapter", False, "")
+        # Where model.ref names an adapter, a cluster mounts it and the base that it was trained on.
+        config = config.model_copy(update={"adapter": config.model or ModelInput(name=places.adapter.name)})
     dataset = places.dataset
     if dataset is not None and dataset.is_file():
         told = config.dataset.model_dump(by_alias=True, exclude_none=True) if config.dataset else {}
@@ -83,7 +88,13 @@ def _environment(manifest: Manifest, places: Places) -> dict[str, str]:
         raise ManifestError(f"The output folder {places.output} can't be made: {error.strerror}.") from None
     fresh = places.restart or (config.checkpoint is not None and config.checkpoint.resume == "Never")
     newest = None if fresh else checkpoints.newest(places.output.resolve())
-    folders = {"MODEL": places.model, "ASSISTANT": places.assistant, "DATASET": dataset, "OUTPUT": places.output}
+    folders = {
+        "MODEL": places.model,
+        "ADAPTER": places.adapter,
+        "ASSISTANT": places.assistant,
+        "DATASET": dataset,
+        "OUTPUT": places.output,
+    }
     return {
         "MODELYARD_CONFIG": config.model_dump_json(by_alias=True, exclude_none=True),
         **{f"MODELYARD_{name}": str(folder.resolve()) for name, folder in folders.items() if folder is not None},

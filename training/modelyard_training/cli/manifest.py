@@ -21,6 +21,8 @@ _CLUSTER = ("compute", "suspend", "pauseAfter", "retry", "timeouts", "budget", "
 _OF_RECIPE = ("name", "determinism", "unsetParams")
 _OF_DATASET = ("ref", "pvc", "source")
 _OF_CHECKPOINT = ("graceSeconds", "from")
+_OF_SAVE = ("model", "version", "description", "tags", "keepCheckpoints")
+_SAVED_HERE = ("checkpoint", "form")
 
 
 class ManifestError(Exception):
@@ -83,9 +85,10 @@ def of(name: str, spec: Mapping[str, Any]) -> Manifest:
         raise ManifestError(f"spec.recipe.{other[0]} does not belong to {chosen.name}: its block is {chosen.block}.")
     dataset = _object(spec, "dataset", "spec")
     checkpoint = _object(spec, "checkpoint", "spec")
-    model = _object(spec, "model", "spec")
+    model, save = _object(spec, "model", "spec"), _object(spec, "save", "spec")
     _known(dataset, (*_OF_DATASET, *_aliases(DatasetConfig)), "spec.dataset")
     _known(checkpoint, (*_OF_CHECKPOINT, *_aliases(CheckpointPolicy)), "spec.checkpoint")
+    _known(save, (*_OF_SAVE, *_SAVED_HERE), "spec.save")
     told = {
         "recipe": chosen.name,
         "params": recipe.get(chosen.block) or {},
@@ -94,7 +97,9 @@ def of(name: str, spec: Mapping[str, Any]) -> Manifest:
         "determinism": recipe.get("determinism"),
         "model": _input(model.get("ref")),
         "assistant": _input(model.get("assistantRef")),
-        "form": _object(spec, "save", "spec").get("form"),
+        "form": save.get("form"),
+        # A sample step's weights lie beside its samples: they are no other run.
+        "weights": None if str(save.get("checkpoint")).startswith("step-") else save.get("checkpoint"),
     }
     try:
         config = RunConfig.model_validate({k: v for k, v in told.items() if v is not None})
@@ -104,13 +109,18 @@ def of(name: str, spec: Mapping[str, Any]) -> Manifest:
         config.block()
     except ValidationError as error:
         raise _wrong(error, f"spec.recipe.{chosen.block}") from None
-    return Manifest(name, config, _notes(spec, checkpoint))
+    return Manifest(name, config, _notes(spec, checkpoint, save))
 
 
-def _notes(spec: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> list[str]:
+def _notes(spec: Mapping[str, Any], checkpoint: Mapping[str, Any], save: Mapping[str, Any]) -> list[str]:
     unused = [f"spec.{key}" for key in _CLUSTER if key in spec]
     unused += [f"spec.checkpoint.{key}" for key in _OF_CHECKPOINT if key in checkpoint]
-    return [f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect here."] if unused else []
+    unused += [f"spec.save.{key}" for key in _OF_SAVE if key in save]
+    unused += ["spec.recipe.unsetParams"] if spec["recipe"].get("unsetParams") == "Suggested" else []
+    notes = [f"{', '.join(unused)} {'has' if len(unused) == 1 else 'have'} no effect here."] if unused else []
+    if str(save.get("checkpoint")).startswith("step-"):
+        notes.append("spec.save.checkpoint: the weights of a step are beside its samples, in samples/ of the output.")
+    return notes
 
 
 def _input(ref: Any) -> dict[str, Any] | None:
