@@ -15,14 +15,21 @@ class CommandError(Exception):
     """A program failed; the text is the command and what it printed."""
 
 
-def run(command: Sequence[str | Path], *, stdin: str | None = None, env: dict[str, str] | None = None) -> str:
-    """What the program printed on stdout. Raises CommandError if it exits with anything but 0."""
+def run(
+    command: Sequence[str | Path], *, stdin: str | None = None, env: dict[str, str] | None = None, watched: bool = False
+) -> str:
+    """What the program printed on stdout. Raises CommandError if it exits with anything but 0.
+
+    `watched`: what it says on stderr is for the person who watches.
+    """
     words = [str(word) for word in command]
+    everything = {**os.environ, **(env or {})}
+    said = None if watched else subprocess.PIPE
     done = subprocess.run(
-        words, input=stdin, env={**os.environ, **(env or {})}, cwd=ROOT, text=True, capture_output=True, check=False
+        words, input=stdin, env=everything, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=said, check=False
     )
     if done.returncode != 0:
-        raise CommandError(f"{' '.join(words[:6])} … failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise CommandError(f"{' '.join(words[:6])} … failed with {done.returncode}:\n{done.stdout}{done.stderr or ''}")
     return done.stdout
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy import images
 from deploy.release import Cluster
-from deploy.shell import launcher, run, show
+from deploy.shell import launcher, run
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Target:
 
 def bring_up() -> Target:
     """The cluster, running. Raises CommandError with the launcher's words."""
-    show(launcher("ensure"))
-    found = json.loads(run(launcher("ensure", "--output", "json")))
+    found = json.loads(run(launcher("ensure", "--output", "json"), watched=True))
     programs = [run(launcher("bin", name)).strip() for name in ("kubectl", "helm")]
     return Target(Cluster(Path(found["kubeconfig"]), *programs), found["imagePrefix"])
