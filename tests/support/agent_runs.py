@@ -8,11 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PRELUDE = """\
@@ -90,11 +91,7 @@ class AgentRun:
 
     def until(self, what: str, condition: Callable[[], Any]) -> Any:
         """Waits until `condition` is true; fails, naming `what`, if it isn't within a minute."""
-        deadline = time.monotonic() + 60
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"{what} did not happen; stderr: {self.stderr()}"
-            time.sleep(0.02)
-        return value
+        return wait_for(condition, what, 60, 0.02, lambda: f"; stderr: {self.stderr()}")
 
     def until_file(self, name: str) -> None:
         """Waits until the program has made this file in the output folder."""

@@ -11,10 +11,9 @@ import itertools
 import os
 import ssl
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
@@ -23,9 +22,9 @@ import yaml
 from localcluster import ControlPlane
 from modelyard.plan import Kind
 from modelyard.resources import meta
+from support.waiting import wait_for
 
 Obj = dict[str, Any]
-T = TypeVar("T")
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions")
 
@@ -118,21 +117,6 @@ class Kube:
         except Refused:
             return False
         return True
-
-
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = 90, every: float = 0.1) -> T:
-    """The first true answer of `look`; fails the test if there is none in time.
-
-    The garbage collector takes up to half a minute to know of kinds that are new, so children of the first go late.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:.0f} s in vain for {what}")
-        time.sleep(every)
 
 
 def path_of(kind: Kind, namespace: str = "", name: str = "") -> str:

@@ -8,7 +8,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from localcluster import ControlPlane
 from localcluster.tools import build_tools
 from modelyard.resources.meta import GROUP, VERSION
 from support.tls_sink import Certificates
+from support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = "modelyard-system"
@@ -279,11 +279,7 @@ class Running:
 
 def until(what: str, condition: Callable[[], Any]) -> Any:
     """Waits until `condition` is true, for a minute at most."""
-    deadline = time.monotonic() + 60
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come"
-        time.sleep(0.05)
-    return value
+    return wait_for(condition, what, 60, 0.05)
 
 
 @cache

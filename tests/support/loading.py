@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support.tls_sink import Certificates
+from support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("operator", "training", "hack", "tests"))
@@ -176,7 +176,4 @@ def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Waits for a condition; a deadline only keeps a broken test from hanging."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.005)
+    wait_for(condition, what, seconds, 0.005)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 
 from deploy.release import Cluster
 from deploy.shell import ROOT, CommandError
+from support.waiting import wait_for
 
 Obj = dict[str, Any]
 
@@ -59,17 +59,19 @@ class Place:
 
     def until(self, kind: str, name: str, holds: Callable[[Obj], object], seconds: float = 120) -> Obj:
         """The object once `holds` is true of it; fails with its status when that takes too long."""
-        deadline = time.monotonic() + seconds
-        obj: Obj = {}
-        while time.monotonic() < deadline:
+        last: Obj = {}
+
+        def look() -> Obj | None:
             try:
-                obj = self.get(kind, name)
+                last.clear()
+                last.update(self.get(kind, name))
             except CommandError:
-                obj = {}
-            if obj and holds(obj):
-                return obj
-            time.sleep(0.5)
-        raise AssertionError(f"{kind} {name} did not get there in {seconds:.0f} s: {json.dumps(obj.get('status'))}")
+                return None
+            return dict(last) if holds(last) else None
+
+        return wait_for(
+            look, f"{kind} {name}", seconds, 0.5, lambda: f"as it should be: {json.dumps(last.get('status'))}"
+        )
 
     def until_phase(self, kind: str, name: str, *phases: str, seconds: float = 240) -> Obj:
         obj = self.until(kind, name, lambda o: phase(o) in (*phases, "Failed"), seconds)
@@ -77,12 +79,7 @@ class Place:
         return obj
 
     def until_gone(self, kind: str, name: str, seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if name not in (o["metadata"]["name"] for o in self.items(kind)):
-                return
-            time.sleep(0.5)
-        raise AssertionError(f"{kind} {name} is still there after {seconds:.0f} s")
+        wait_for(lambda: name not in (o["metadata"]["name"] for o in self.items(kind)), f"{name} to go", seconds, 0.5)
 
     def describe(self) -> str:
         """What a person would look at first."""

@@ -35,7 +35,8 @@ def test_a_report_becomes_status(world: World, run: Running) -> None:
     answer = run.post(run.token(), {"seq": 1, **STEP, "trainerStatus": PERCENT})
     assert (answer.status, answer.body) == (200, {"accepted": 1})
     status = wait(lambda: (s := run.status()).get("progress") and s)
-    assert datetime.fromisoformat(status["progress"].pop("lastReportTime"))
+    reported = status["progress"].pop("lastReportTime")
+    assert datetime.fromisoformat(status["progress"].pop("lastAdvanceTime")) <= datetime.fromisoformat(reported)
     assert status["progress"] == {
         "percent": 25,
         "step": 5,
