@@ -93,13 +93,14 @@ class Write:
 
 @dataclass
 class Lane:
-    """One namespace's traffic. `kill` ends its operator at once."""
+    """One namespace's traffic. `kill` ends its operator at once; `slow`: seconds that every request waits."""
 
     namespace: str
     kill: Callable[[], None] = lambda: None
     faults: Mapping[int, Fault] = field(default_factory=dict)
     stream: StreamFault | None = None
     stale: StaleLists | None = None
+    slow: float = 0.0
     writes: list[Write] = field(default_factory=list)
     last_write: float = 0.0
     began: int = 0
@@ -228,6 +229,7 @@ class FaultProxy:
         lane = self._lane_of(target, request.method, body)
         if lane is None:
             return await self._pass(request, body)
+        await asyncio.sleep(lane.slow)
         if target.resource == "leases":
             answer = await self._pass(request, body)
             if request.method in ("POST", "PUT") and answer.status < 300:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import yaml
 
 from localcluster.ports import free_ports
 from modelyard.resources import meta
-from support.cluster import Kube, Obj, wait_for
+from support.cluster import CRD, Kube, Obj, Refused, wait_for
 
 __all__ = ["Obj"]
 
@@ -262,4 +262,47 @@ SPECS: Mapping[str, Obj] = {
     "models": {"versions": [{"name": "v1"}]},
     "modelsources": {"type": "HUGGING_FACE", "secretRef": "hub"},
     "trainings": {"recipe": {"name": "tabular-classification"}, "dataset": {"pvc": {"claimName": "data"}}},
+    "datasets": {"source": {"type": "HUGGING_FACE", "uri": "huggingface://a/b"}, "secretRef": "hub"},
+    "pods": {"containers": [{"name": "trainer", "image": "x"}], "nodeSelector": {"modelyard.dev/nowhere": "true"}},
 }
+
+
+def listed(caller: Caller, namespace: str) -> dict[tuple[str, str, str], Obj]:
+    """A fresh list of all our kinds in a namespace."""
+    rows = [r for k in meta.ROOT_KINDS for r in caller.json(f"/{k.plural}", namespace=namespace, limit=500)["items"]]
+    return {(row["kind"], row["namespace"], row["name"]): row for row in rows}
+
+
+def equal(follower: Follower, fresh: Callable[[], dict[tuple[str, str, str], Obj]]) -> None:
+    """Waits until the follower shows what a list shows."""
+    wait_for(lambda: follower.state() == fresh(), "the follower to show what a list shows", 60)
+
+
+def install_datasets(kube: Kube) -> None:
+    """Serves Datasets: their names and their status as the Dataset controller has them, any spec, no controller."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": anything, "status": anything}}},
+        "subresources": {"status": {}},
+    }
+    group, plural = meta.DATASET.group, meta.DATASET.plural
+    spec = {
+        "group": group,
+        "names": {"kind": "Dataset", "plural": plural},
+        "scope": "Namespaced",
+        "versions": [version],
+    }
+    body = {"apiVersion": CRD.api_version, "kind": CRD.kind, "metadata": {"name": f"{plural}.{group}"}, "spec": spec}
+    kube.apply(body, CRD)
+
+    def served() -> bool:
+        try:
+            kube.list(meta.DATASET)
+        except Refused:
+            return False
+        return True
+
+    wait_for(served, "Datasets to be served")

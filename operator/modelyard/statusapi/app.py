@@ -16,6 +16,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from modelyard import __version__
+from modelyard.statusapi import examples
+from modelyard.statusapi.export import to_yaml
 from modelyard.statusapi.middleware import Guard
 from modelyard.statusapi.problems import Problem, ProblemDetails
 from modelyard.statusapi.routes import objects, overview, parts, secrets, stream
@@ -115,8 +117,17 @@ def _words(item: Any) -> str:
     return f"is not as the description says ({kind.replace('_', ' ')})"
 
 
+def _give_examples(described: dict[str, Any]) -> None:
+    answers = examples.by_operation()
+    for path in described["paths"].values():
+        for operation in path.values():
+            example = answers[operation["operationId"]]
+            for media, content in operation["responses"]["200"]["content"].items():
+                content["example"] = to_yaml(example) if media == "application/yaml" else example
+
+
 def _describe(app: FastAPI) -> None:
-    """Adds the problem type, and the token, to the description."""
+    """Adds the problem type, examples, and the token to the description."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -128,6 +139,7 @@ def _describe(app: FastAPI) -> None:
         schemas.update(schemas["ProblemDetails"].pop("$defs", {}))
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        _give_examples(described)
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"token": []}]
         return described

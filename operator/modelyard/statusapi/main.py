@@ -1,7 +1,8 @@
 """`modelyard api --settings FILE`: caches, then servers; and everything ends together.
 
 The API on one port, probes and Prometheus on another. It listens at once and is ready when the first complete lists are
-in. Crash-only: if the watch breaks for good the process ends, and a restart begins a new epoch of the stream.
+in. A watch that breaks is begun anew under the open streams; if that does not help the process ends, and a restart
+begins a new epoch of the stream.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +59,8 @@ _RETRY_SECONDS: Final = 2.0
 _SERVED_SECONDS: Final = 60.0
 PULSE_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 3
+_BEGUN_MOST: Final = 5
+_BEGUN_SECONDS: Final = 60.0
 
 
 class NoAuthenticationError(SettingsError):
@@ -71,7 +75,11 @@ class Process:
         self._client = client
         self._metrics = metrics
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._watches: set[asyncio.Task[Any]] = set()
+        self._begun: deque[float] = deque(maxlen=_BEGUN_MOST)
+        self._given_up: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+        self._stop_asked = asyncio.Event()
         watched = [shown.watched for shown in kinds]
         if not settings.watch_namespaces:
             watched.append(Watched(NAMESPACE))
@@ -86,20 +94,20 @@ class Process:
             on_changes=self._relisted,
             after=lambda _: self._feed.forget_all_but(self._uids()),
         )
-        self._feed = Feed(self._scope, self._take_in, self._resync.suspect)
+        self._feed = self._new_feed()
 
     async def run(self) -> int:
         """Until a signal (0) or until a part breaks for good (1)."""
         api = self._settings.api
-        stop = asyncio.Event()
-        self._on_signals(stop)
+        stop = self._stop_asked
+        self._on_signals()
         certificate = _certificate(api)
         probes = await serve_probes(self.service, api.metrics_port)
         server = _Server(_uvicorn(api, guarded(self.service), certificate))
         self._start("server", server.serve())
         self._start("freshness", self.service.freshness.run())
         self._start("followers", self.service.followers.run())
-        self._start("caches", self._fill(stop))
+        self._start("caches", self._fill())
         if certificate is not None:
             self._start("certificate", certificate.watch())
         self._start("signals", stop.wait())
@@ -108,7 +116,14 @@ class Process:
                 task = await self._ended.get()
                 if task.get_name() == "signals":
                     return 0
-                if task.get_name() != "caches" or task.cancelled() or task.exception() is not None:
+                if task in self._watches and self._may_begin_anew():
+                    gone, self._watches = self._watches, set()
+                    self._given_up |= gone - {task}
+                    logger.warning("The watch of the API server broke (%s); it begins anew.", _ending(task))
+                    self._start("caches", self._watch_anew(gone))
+                elif task in self._given_up:
+                    self._given_up.discard(task)
+                elif task.get_name() != "caches" or task.cancelled() or task.exception() is not None:
                     return _broken(task)
         finally:
             self.service.freshness.synced = False
@@ -117,26 +132,49 @@ class Process:
             await self.service.curves.close()
             await probes.cleanup()
 
-    async def _fill(self, stop: asyncio.Event) -> None:
-        for task in await self._feed.start():
-            self._supervise(task)
-        self._on_signals(stop)  # kopf has just taken them
+    async def _fill(self) -> None:
+        await self._watch()
         await self._resync.until_done()
         self.service.freshness.synced = True
         await self.service.freshness.probe()
         self._start("resync", self._resync.run())
         if DATASETS not in self.service.kinds:
-            self._start("datasets", self._until_datasets(stop))
+            self._start("datasets", self._until_datasets())
         logger.info("Ready: %d objects.", sum(self.service.store.count(w.kind) for w in self._scope.kinds))
 
-    async def _until_datasets(self, stop: asyncio.Event) -> None:
+    async def _watch(self) -> None:
+        self._watches = set(await self._feed.start())
+        for task in self._watches:
+            self._supervise(task)
+        self._on_signals()  # kopf has just taken them
+
+    def _may_begin_anew(self) -> bool:
+        """Not if it breaks again and again, nor before everything was there once."""
+        now = time.monotonic()
+        often = len(self._begun) == _BEGUN_MOST and now - self._begun[0] < _BEGUN_SECONDS
+        self._begun.append(now)
+        return self.service.freshness.synced and not often
+
+    async def _watch_anew(self, gone: set[asyncio.Task[Any]]) -> None:
+        """What changed in between comes with the lists that a watch begins with; what went, with a re-list of ours."""
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone, timeout=_STOP_SECONDS)
+        self._feed = self._new_feed()
+        await self._watch()
+        self._resync.suspect()
+
+    def _new_feed(self) -> Feed:
+        return Feed(self._scope, self._take_in, self._resync.suspect)
+
+    async def _until_datasets(self) -> None:
         """Datasets came to the cluster: a fresh process watches them too."""
         while True:
             await asyncio.sleep(_SERVED_SECONDS)
             with contextlib.suppress(errors.ApiError):
                 if await self._client.served(DATASET):
                     logger.info("Datasets are served now: starting anew to watch them.")
-                    stop.set()
+                    self._stop_asked.set()
 
     def _take_in(self, kind: Kind, event: Any, obj: Any) -> None:
         change = self.service.store.observe(kind, event, obj)
@@ -162,10 +200,10 @@ class Process:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(self._ended.put_nowait)
 
-    def _on_signals(self, stop: asyncio.Event) -> None:
+    def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._stop_asked.set)
 
     async def _stop(self) -> None:
         running = set(self._tasks)
@@ -299,10 +337,13 @@ def _uvicorn(api: Api, app: ASGIApp, certificate: Certificate | None) -> uvicorn
 
 
 def _broken(task: asyncio.Task[Any]) -> int:
-    error = None if task.cancelled() else task.exception()
-    words = f"{type(error).__name__} at {where(error)}" if error else "it is over"
-    logger.error("The process ends: %s: %s.", task.get_name(), words)
+    logger.error("The process ends: %s: %s.", task.get_name(), _ending(task))
     return 1
+
+
+def _ending(task: asyncio.Task[Any]) -> str:
+    error = None if task.cancelled() else task.exception()
+    return f"{type(error).__name__} at {where(error)}" if error else "it is over"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,18 @@ from modelyard.resources import meta
 from support.chart import api_rules
 from support.cluster import Kube, control_plane, kube, namespace, new_namespace, wait_for
 from support.collector_world import ACCOUNT, NAMESPACE, ROOT, Running, World, tool
-from support.statusapi import SPECS, ApiProcess, account, api_process, grant, make, rule, service_account, token_of
+from support.statusapi import (
+    SPECS,
+    ApiProcess,
+    account,
+    api_process,
+    grant,
+    install_datasets,
+    make,
+    rule,
+    service_account,
+    token_of,
+)
 from support.tls_sink import certificates
 
 __all__ = ["control_plane", "kube", "namespace"]
@@ -55,8 +66,14 @@ def collector(control_plane: ControlPlane, kube: Kube, system: str, tmp_path_fac
 
 
 @pytest.fixture(scope="session")
+def datasets(kube: Kube) -> None:
+    """The cluster serves Datasets."""
+    install_datasets(kube)
+
+
+@pytest.fixture(scope="session")
 def api(
-    api_kubeconfig: Path, collector: World, kube: Kube, tmp_path_factory: pytest.TempPathFactory
+    api_kubeconfig: Path, collector: World, kube: Kube, datasets: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiProcess]:
     folder = tmp_path_factory.mktemp("process")
     (folder / "token").write_text(token_of(kube, SYSTEM, "modelyard-api", audiences=("modelyard.dev/collector",)))

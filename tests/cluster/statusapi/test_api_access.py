@@ -19,7 +19,24 @@ from support.statusapi import SPECS, ApiProcess, Caller, Follower, account, gran
 
 VIEW = ["get", "list", "watch"]
 KINDS = ["models", "modelsources", "trainings"]
-GROUPS = dict.fromkeys(KINDS, meta.GROUP) | {"datasets": "dataset.baizeai.io"}
+ALL = [*KINDS, "datasets", "pods"]
+GROUPS = dict.fromkeys(KINDS, meta.GROUP) | {"datasets": meta.DATASET.group}
+WORDS = {
+    "models": "Model",
+    "modelsources": "ModelSource",
+    "trainings": "Training",
+    "datasets": "Dataset",
+    "pods": "Pod",
+}
+NOT_READY = {"type": "Ready", "status": "False", "reason": "X", "message": "x"}
+WAITING = {"name": "trainer", "image": "x", "imageID": "", "ready": False, "restartCount": 0}
+TROUBLES: dict[str, Any] = {
+    "models": {"syncedVersions": [{"name": "v1", "phase": "Failed", "reason": "NotFound"}]},
+    "modelsources": {"conditions": [{**NOT_READY, "lastTransitionTime": "2026-11-21T01:31:00Z"}]},
+    "trainings": {"phase": "Failed", "reason": "BadInput", "message": "x", "observedGeneration": 1},
+    "datasets": {"phase": "FAILED"},
+    "pods": {"containerStatuses": [{**WAITING, "state": {"waiting": {"reason": "ErrImagePull"}}}]},
+}
 
 
 @dataclass
@@ -74,6 +91,7 @@ def matrix(kube: Kube, api: ApiProcess, admin_token: str) -> Matrix:
         "one-training": [(b, [rule(["get"], ["trainings"], names=["one"])])],
         "lists-without-get": [("", [rule(["list"], KINDS)])],
         "watch-without-list": [(a, [rule(["watch", "get"], KINDS)])],
+        "datasets-of-a": [(a, [rule(VIEW, ["datasets"], meta.DATASET.group)])],
         "pods-and-events": [(c, [rule(VIEW, ["pods", "events"], ""), rule(VIEW, ["trainings"])])],
         "logs": [(c, [rule(["get"], ["trainings"]), rule(["get"], ["pods/log"], "")])],
         "namespaces": [("", [rule(["list"], ["namespaces"], "")])],
@@ -85,15 +103,14 @@ def matrix(kube: Kube, api: ApiProcess, admin_token: str) -> Matrix:
         users[name] = User(name, api.caller(token), token)
         for namespace, rules in grants:
             grant(kube, f"{home}-{name}", service_account(home, name), rules, namespace)
-    failed = {"phase": "Failed", "reason": "BadInput", "message": "x", "observedGeneration": 1}
     for namespace in (a, b, c):
-        for kind in meta.ROOT_KINDS:
-            status = failed if kind == meta.TRAINING else None
-            make(kube, kind, namespace, "one", SPECS[kind.plural], status)
+        for kind in (*meta.ROOT_KINDS, meta.DATASET, meta.POD):
+            labels = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
+            make(kube, kind, namespace, "one", SPECS[kind.plural], TROUBLES[kind.plural], labels=labels)
     everything = api.caller(admin_token)
     wait_for(
         lambda: (
-            everything.json("/errors", namespace=[a, b, c])["total"] >= 3
+            everything.json("/errors", namespace=[a, b, c])["total"] == 3 * len(ALL)
             and {empty} <= {n["name"] for n in everything.json("/namespaces")["items"]}
         ),
         "the API to see the objects",
@@ -109,6 +126,7 @@ USERS = [
     "one-training",
     "lists-without-get",
     "watch-without-list",
+    "datasets-of-a",
     "pods-and-events",
     "logs",
     "namespaces",
@@ -119,15 +137,14 @@ USERS = [
 @pytest.mark.parametrize("name", USERS)
 def test_lists_show_what_the_cluster_would(matrix: Matrix, name: str) -> None:
     user = matrix.users[name]
-    for kind in [*KINDS, "pods", "datasets"]:
+    for kind in ALL:
         allowed = matrix.where(name, "list", kind)
         for namespace in matrix.namespaces:
             answer = user.caller.get(f"/{kind}", namespace=namespace)
             assert answer.status_code == (200 if namespace in allowed else 403), (kind, namespace)
         page = user.caller.json(f"/{kind}", facets="namespace,phase", limit=500)
         ours = {row["namespace"] for row in page["items"]} & set(matrix.namespaces)
-        holding = set(matrix.namespaces[:3]) if kind in KINDS else set()
-        assert ours == allowed & holding, kind
+        assert ours == allowed & set(matrix.namespaces[:3]), kind
         assert set(page["facets"]["namespace"]) & set(matrix.namespaces) == ours
         assert page["total"] == sum(page["facets"]["namespace"].values())
         found = user.caller.json(f"/{kind}", q="one", limit=500)
@@ -138,13 +155,14 @@ def test_lists_show_what_the_cluster_would(matrix: Matrix, name: str) -> None:
 def test_details_and_parts_follow_the_right_to_get(matrix: Matrix, name: str) -> None:
     user = matrix.users[name]
     for namespace in matrix.namespaces:
-        for kind in KINDS:
+        for kind in ALL:
             for who in ("one", "missing"):
                 allowed = matrix.can(name, "get", kind, namespace, who)
                 there = who == "one" and namespace != matrix.namespaces[3]
                 expected = (200 if there else 404) if allowed else 403
                 path = f"/namespaces/{namespace}/{kind}/{who}"
-                parts = ["", "/export"] + (["/metrics", "/epochs", "/attempts"] if kind == "trainings" else [])
+                parts = [""] + (["/export"] if kind in KINDS else [])
+                parts += ["/metrics", "/epochs", "/attempts"] if kind == "trainings" else []
                 for part in parts:
                     assert user.caller.get(path + part).status_code == expected, (path, part)
                 events = allowed and matrix.can(name, "list", "events", namespace)
@@ -158,7 +176,7 @@ def test_details_and_parts_follow_the_right_to_get(matrix: Matrix, name: str) ->
 @pytest.mark.parametrize("name", USERS)
 def test_totals_errors_and_namespaces_count_only_what_may_be_listed(matrix: Matrix, name: str) -> None:
     user, full = matrix.users[name], set(matrix.namespaces[:3])
-    lists = {kind: matrix.where(name, "list", kind) for kind in KINDS}
+    lists = {kind: matrix.where(name, "list", kind) for kind in ALL}
     found = user.caller.json("/statistics", namespace=matrix.namespaces)
     for kind, key in zip(KINDS, ("models", "modelSources", "trainings"), strict=True):
         assert (found.get(key) or {"total": 0})["total"] == len(lists[kind] & full), kind
@@ -166,8 +184,12 @@ def test_totals_errors_and_namespaces_count_only_what_may_be_listed(matrix: Matr
         assert rows == lists[kind] & full
     assert ("spending" in found) == bool(lists["trainings"])
     errors = user.caller.json("/errors", namespace=matrix.namespaces)
-    assert {item["object"]["namespace"] for item in errors["items"]} == lists["trainings"] & full
-    assert errors["total"] == len(lists["trainings"] & full)
+    shown = {(item["object"]["kind"], item["object"]["namespace"]) for item in errors["items"]}
+    assert shown == {(WORDS[kind], namespace) for kind in ALL for namespace in lists[kind] & full}
+    assert errors["total"] == len(shown)
+    for namespace in matrix.namespaces:
+        one = user.caller.json("/errors", namespace=namespace)["items"]
+        assert {item["object"]["kind"] for item in one} == {kind for kind, place in shown if place == namespace}
     every = {row["name"]: row["kinds"] for row in user.caller.json("/namespaces")["items"]}
     sees_all = matrix.can(name, "list", "namespaces")
     for namespace in matrix.namespaces:
@@ -183,19 +205,19 @@ def test_totals_errors_and_namespaces_count_only_what_may_be_listed(matrix: Matr
 @pytest.mark.parametrize("name", USERS)
 def test_the_stream_shows_what_lists_would(matrix: Matrix, api: ApiProcess, name: str) -> None:
     user = matrix.users[name]
-    both = {k: matrix.where(name, "list", k) & matrix.where(name, "watch", k) for k in KINDS}
-    follower = Follower(api.url, user.token)
+    both = {k: matrix.where(name, "list", k) & matrix.where(name, "watch", k) for k in ALL}
+    follower = Follower(api.url, user.token, kind=ALL)
     try:
         assert follower.synced.wait(10)
         shown = {key for key in follower.state() if key[1] in matrix.namespaces}
     finally:
         follower.close()
-    words = {"models": "Model", "modelsources": "ModelSource", "trainings": "Training"}
-    assert shown == {(words[k], n, "one") for k in KINDS for n in both[k] & set(matrix.namespaces[:3])}
-    refused = next((n for n in matrix.namespaces if n not in both["models"]), None)
-    if refused:
-        answer = user.caller.get("/events", kind="models", namespace=refused)
-        assert answer.status_code == 403
+    assert shown == {(WORDS[k], n, "one") for k in ALL for n in both[k] & set(matrix.namespaces[:3])}
+    for kind in ALL:
+        refused = next((n for n in matrix.namespaces if n not in both[kind]), None)
+        if refused:
+            answer = user.caller.get("/events", kind=kind, namespace=refused)
+            assert answer.status_code == 403
 
 
 def test_the_oracle_agrees_with_kubectl(matrix: Matrix, control_plane: ControlPlane) -> None:

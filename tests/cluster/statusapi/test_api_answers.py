@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from modelyard.resources import meta
 from modelyard.resources.meta import MODEL, MODELSOURCE, TRAINING
 from support.cluster import Kube, wait_for
 from support.statusapi import SPECS, ApiProcess, Caller, make
@@ -47,6 +48,7 @@ RUNNING = {
 }
 EXAMPLES = 6
 CANARY = "hf_canary_8f1d0c"
+PLURALS = ["models", "modelsources", "trainings", "datasets", "pods"]
 
 
 @pytest.fixture
@@ -181,12 +183,19 @@ def test_fuzzed_requests_are_refused_and_never_break_it(api: ApiProcess, caller:
     def junk(most: int = 60) -> str:
         return "".join(chance.choice(letters) for _ in range(chance.randrange(most)))
 
+    def odd_id() -> str:
+        return "".join(chance.choice("0123456789abcdef:- ") for _ in range(chance.randrange(1, 40))).strip() or "0"
+
     for _ in range(150):
         name = chance.choice(
             ["cursor", "sort", "fields", "facets", "labelSelector", "limit", "q", "phase", "namespace"]
         )
         answer = caller.get("/trainings", **{name: junk()})
         assert answer.status_code in (200, 400, 403, 422), (name, answer.status_code)
+    for _ in range(40):
+        name = chance.choice(["kind", "namespace", "name"])
+        with caller.http.stream("GET", "/events", params={name: junk()}, headers={"Last-Event-ID": odd_id()}) as answer:
+            assert answer.status_code in (200, 403, 422), (name, answer.status_code)
     for value in ([1, "x", None, "a", "b"], [1], "x", [2, "", 1, "", ""], [1, "", {}, "", ""], {"a": 1}):
         raw = base64.urlsafe_b64encode(yaml.safe_dump(value).encode()).decode()
         assert caller.get("/models", cursor=raw).status_code == 400
@@ -197,6 +206,10 @@ def test_fuzzed_requests_are_refused_and_never_break_it(api: ApiProcess, caller:
     assert too_much.status_code == 413
     for path in ("/namespaces/../models/x", "/namespaces/a%2fb/models/x", "/namespaces/a/models/%00", "//", "/%ff"):
         assert caller.get(path).status_code in (401, 404, 422)
+    headers = ["If-None-Match", "Last-Event-ID", "Accept", "Accept-Encoding", "Range", "Origin", "X-Forwarded-For"]
+    for _ in range(60):
+        sent = {chance.choice(headers): "".join(chance.choice(string.printable[:95]) for _ in range(40))}
+        assert caller.http.get("/models", headers=sent).status_code in (200, 304), sent
     for header in ("Bearer", "Basic eDp5", "Bearer " + "x" * 20_000, "bearer x y z"):
         assert caller.http.get("/models", headers={"Authorization": header}).status_code == 401
     assert caller.json("/status")["synced"]
@@ -236,36 +249,37 @@ def test_a_planted_secret_never_shows(
     applied = {"kubectl.kubernetes.io/last-applied-configuration": f'{{"x":"{CANARY}"}}'}
     for kind in (MODEL, MODELSOURCE, TRAINING):
         make(kube, kind, namespace, "one", SPECS[kind.plural], annotations=applied)
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "one", "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "modelyard"}},
-        "spec": {
-            "containers": [{"name": "trainer", "image": "x", "env": [{"name": "A", "value": CANARY}]}],
-            "nodeSelector": {"modelyard.dev/nowhere": "true"},
-        },
-    }
-    kube.request("POST", f"/api/v1/namespaces/{namespace}/pods", pod)
-    wait_for(lambda: caller.json("/pods", namespace=namespace)["total"] == 1, "the pod")
-    wait_for(lambda: caller.json("/trainings", namespace=namespace)["total"] == 1, "the training")
+    labels = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
+    secret_env = [{"name": "trainer", "image": "x", "env": [{"name": "A", "value": CANARY}]}]
+    make(kube, meta.POD, namespace, "one", {**SPECS["pods"], "containers": secret_env}, labels=labels)
+    loaded = {"type": "GIT", "uri": f"https://jane:{CANARY}@git.example.com/x.git?token={CANARY}"}
+    loaded["options"] = {"token": CANARY}  # type: ignore[assignment]
+    make(kube, meta.DATASET, namespace, "one", {"source": loaded}, annotations=applied)
+    for plural in PLURALS:
+        wait_for(lambda p=plural: caller.json(f"/{p}", namespace=namespace)["total"] == 1, plural)  # type: ignore[misc]
+    assert caller.json("/datasets", namespace=namespace)["items"][0]["uri"] == "https://git.example.com/x.git"
     texts = []
+    asked = set()
     for path in caller.json("/openapi.json")["paths"]:
         at = path.removeprefix("/api/v1").replace("{namespace}", namespace).replace("{name}", "one")
-        if path.endswith(("/events", "/secrets/validate")) and "{" not in path:
+        asked.add(at)
+        if at in ("/events", "/secrets/validate"):
             continue
-        for plural in ("models", "modelsources", "trainings", "pods") if "{plural}" in at else ("",):
+        for plural in PLURALS if "{plural}" in at else ("",):
             answer = caller.get(at.replace("{plural}", plural))
-            assert answer.status_code in (200, 404), at
+            assert answer.status_code == (404 if at.endswith("/logs") else 200), at
             texts += [answer.text, str(answer.headers)]
+    assert len(asked) >= 22
     body = {"namespace": namespace, "type": "HUGGING_FACE", "secretRef": "hub"}
     texts.append(caller.http.post("/secrets/validate", json=body).text)
-    with caller.http.stream("GET", "/events", params={"namespace": namespace, "kind": ["pods", "models"]}) as stream:
+    with caller.http.stream("GET", "/events", params={"namespace": namespace, "kind": PLURALS}) as stream:
         for line in stream.iter_lines():
             texts.append(line)
             if line == "event: synced":
                 break
     texts += [api.log, api.probe("/metrics")[1]]
     everything = "\n".join(texts)
+    assert all(f'"kind":"{kind}"' in everything for kind in ("Model", "ModelSource", "Training", "Dataset", "Pod"))
     assert CANARY not in everything
     assert base64.b64encode(CANARY.encode()).decode() not in everything
     assert admin_token not in everything

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from modelyard.resources import meta
 from modelyard.resources.meta import MODEL, TRAINING
 from support.cluster import Kube, new_namespace, wait_for
 from support.statusapi import (
     SPECS,
     ApiProcess,
-    Caller,
     Follower,
-    Obj,
     account,
     api_process,
+    equal,
     grant,
+    listed,
     make,
     revoke,
     rule,
@@ -25,17 +23,6 @@ from support.statusapi import (
 )
 
 VIEW = ["get", "list", "watch"]
-
-
-def listed(caller: Caller, namespace: str) -> dict[tuple[str, str, str], Obj]:
-    """A fresh list of all our kinds in a namespace."""
-    rows = [r for k in meta.ROOT_KINDS for r in caller.json(f"/{k.plural}", namespace=namespace, limit=500)["items"]]
-    return {(row["kind"], row["namespace"], row["name"]): row for row in rows}
-
-
-def equal(follower: Follower, fresh: Callable[[], dict[tuple[str, str, str], Obj]]) -> None:
-    """Waits until the follower shows what a list shows."""
-    wait_for(lambda: follower.state() == fresh(), "the follower to show what a list shows", 20)
 
 
 def test_a_snapshot_then_changes_then_a_resume_without_loss(
