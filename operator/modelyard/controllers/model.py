@@ -55,7 +55,8 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.names import dataset_job, dataset_of_job, share
 from modelyard.resources.objects import controller_uid, label, uid_of
-from modelyard.resources.sources import LINKED, check_content
+from modelyard.resources.sources import check_content
+from modelyard.resources.sourcetypes import LINKED
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
 from modelyard.settings import Settings

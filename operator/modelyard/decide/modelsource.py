@@ -17,6 +17,7 @@ from modelyard.resources import problems, sources, support
 from modelyard.resources.meta import MODELSOURCE
 from modelyard.resources.modelsource import REFERENCED_BY_MAX, ModelSourceSpec
 from modelyard.resources.objects import generation_of, is_deleting
+from modelyard.resources.sourcetypes import SOURCES
 from modelyard.resources.times import format_time
 
 _KEYS_MAX: Final = 16
@@ -107,7 +108,7 @@ def _wrong_spec(source: Obj) -> _Finding | None:
 def _credentials(view: SourceView) -> _Finding:
     spec = view.source.get("spec") or {}
     name, type = spec.get("secretRef"), str(spec.get("type"))
-    if name is None or type not in sources.SOURCES:
+    if name is None or type not in SOURCES:
         return _Finding("True", "NotNeeded", "No Secret is named: the source is used without credentials.")
     secret, namespace = view.secret, view.source["metadata"]["namespace"]
     if secret is None:
@@ -120,7 +121,7 @@ def _credentials(view: SourceView) -> _Finding:
             "give its service account the verb get on secrets there.",
         )
     if not secret.exists:
-        keys = " or ".join(" and ".join(group) for group in sources.SOURCES[type].secrets)
+        keys = " or ".join(" and ".join(group) for group in SOURCES[type].secrets)
         return _Finding(
             "False",
             "SecretNotFound",
@@ -136,7 +137,7 @@ def _credentials(view: SourceView) -> _Finding:
 def _known_credentials(view: SourceView, old: dict[str, Any]) -> dict[str, Any]:
     spec = view.source.get("spec") or {}
     secret, type = view.secret, str(spec.get("type"))
-    if spec.get("secretRef") is None or type not in sources.SOURCES:
+    if spec.get("secretRef") is None or type not in SOURCES:
         return {}
     if secret is None:
         return old

@@ -13,7 +13,8 @@ from typing import Any, Final
 from modelyard.resources import meta
 from modelyard.resources.crd import DEFINITIONS, Definition, run
 from modelyard.resources.schema import Schema, structural
-from modelyard.resources.sources import SOURCES, secret_keys
+from modelyard.resources.sources import secret_keys
+from modelyard.resources.sourcetypes import SOURCES
 from modelyard.resources.support import MODEL_GAPS, MODELSOURCE_GAPS, TRAINING_GAPS, Gap
 
 _EXAMPLES: Final = Path(__file__).resolve().parents[3] / "examples"

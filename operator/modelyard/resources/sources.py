@@ -1,226 +1,22 @@
-"""What each type of ModelSource takes: config keys, Secret keys, and how a repo becomes a URI and loader options.
+"""The rules of each type of ModelSource: config, Secrets, and how a repo becomes a URI and loader options.
 
-One table, from which validation, messages and the documentation come. Key names are those of the BaizeAI Dataset
-loader, whose command line our own loader shares. Credentials are never part of a URI or of the options.
+Credentials are never part of a URI or of the options.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
-from urllib.parse import urlsplit
 
 from modelyard.resources.problems import Problem
-
-Check = Callable[[str], str | None]
-"""What is wrong with a value, in words that do not repeat it, or None."""
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9._/@:+=~%,*?\[\]{}!-]")
-"""What is never passed on to a loader: blanks, quotes, `$`, `;`, `|`, `&` and whatever else a shell might read."""
+from modelyard.resources.sourcetypes import SOURCES, UNSAFE, url
 
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9.-]{0,252}(/[A-Za-z0-9][A-Za-z0-9._-]{0,62})?")
 
 _HUB_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-
-
-def _url(*schemes: str) -> Check:
-    def check(value: str) -> str | None:
-        if _UNSAFE.search(value):
-            return "holds a character that a URL cannot have"
-        try:
-            parts = urlsplit(value)
-        except ValueError:
-            return "is not a URL"
-        if parts.scheme not in schemes or not parts.hostname:
-            return f"must be a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
-        if parts.username is not None or parts.password is not None:
-            return "must not hold a user name or password: put them into the Secret named by spec.secretRef"
-        if parts.query or parts.fragment:
-            return "must not hold a query or fragment: it would be kept where others can read it"
-        return None
-
-    return check
-
-
-def _one_of(*values: str) -> Check:
-    return lambda value: None if value in values else f"must be {' or '.join(values)}"
-
-
-def _matches(pattern: str, words: str) -> Check:
-    compiled = re.compile(pattern)
-    return lambda value: None if compiled.fullmatch(value) else words
-
-
-def _patterns(value: str) -> str | None:
-    bad = any(not p or _UNSAFE.search(p) for p in value.split(","))
-    return "must be file patterns separated by commas, without blanks" if bad else None
-
-
-def _any(value: str) -> str | None:
-    return None
-
-
-_name = _matches(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", "must be the name of an object in the cluster")
-_word = _matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", "must be one word of letters, digits, '.', '_' and '-'")
-_path = _matches(r"[A-Za-z0-9._/-]{1,512}", "must be a path of letters, digits, '.', '_', '-' and '/'")
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigKey:
-    """One key of `spec.config`. `option`: it is passed on to the loader under its own name."""
-
-    meaning: str
-    check: Check
-    required: bool = False
-    option: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SourceType:
-    """What a type takes. `secrets`: sets of keys, one of which a Secret must hold whole; none: it takes no Secret."""
-
-    repo: str
-    config: Mapping[str, ConfigKey] = field(default_factory=dict)
-    secrets: tuple[tuple[str, ...], ...] = ()
-    optional_secrets: tuple[str, ...] = ()
-    revisions: bool = False
-    filters: bool = False
-
-
-_INCLUDE = ConfigKey("file patterns, separated by commas, for versions without their own `include`", _patterns)
-_EXCLUDE = ConfigKey("file patterns, separated by commas, for versions without their own `exclude`", _patterns)
-_REPO_TYPE = ConfigKey(
-    "`MODEL` (unset) or `DATASET`: which kind of repository", _one_of("MODEL", "DATASET"), option=True
-)
-_SYNC_MODE = ConfigKey(
-    "`sync` (unset: files that the source lacks are removed) or `copy`", _one_of("sync", "copy"), option=True
-)
-_UNPACK = ConfigKey(
-    "`true` replaces zip and tar archives by the files in them. Unset: they stay as they are",
-    _one_of("true"),
-    option=True,
-)
-_USER = ("username", "password")
-
-SOURCES: Final[Mapping[str, SourceType]] = {
-    "HUGGING_FACE": SourceType(
-        "`org/name` of a repository",
-        {
-            "endpoint": ConfigKey("URL of the hub. Unset: https://huggingface.co", _url("http", "https"), option=True),
-            "repoType": _REPO_TYPE,
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-        },
-        secrets=(("token",),),
-        revisions=True,
-        filters=True,
-    ),
-    "MODEL_SCOPE": SourceType(
-        "`namespace/name` of a repository",
-        {
-            "endpoint": ConfigKey("URL of the hub. Unset: https://modelscope.cn", _url("http", "https"), option=True),
-            "repoType": _REPO_TYPE,
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-        },
-        secrets=(("token",),),
-        revisions=True,
-        filters=True,
-    ),
-    "S3": SourceType(
-        "`bucket/folder`",
-        {
-            "provider": ConfigKey("`AWS` (unset) or `MINIO`", _one_of("AWS", "MINIO"), option=True),
-            "region": ConfigKey("region of the bucket, needed for AWS", _word, option=True),
-            "endpoint": ConfigKey("URL of the service. Unset: AWS", _url("http", "https"), option=True),
-            "syncMode": _SYNC_MODE,
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-            "unpack": _UNPACK,
-        },
-        secrets=(("access-key", "secret-key"),),
-        filters=True,
-    ),
-    "HTTP": SourceType(
-        "a path below `config.url`, or a whole URL",
-        {
-            "url": ConfigKey("URL that each `repo` is a path below", _url("http", "https")),
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-            "unpack": _UNPACK,
-        },
-        secrets=(_USER,),
-        filters=True,
-    ),
-    "GIT": SourceType(
-        "URL of a repository: `https://…`, `ssh://…` or `user@host:path`",
-        {
-            "depth": ConfigKey(
-                "commits of history that are asked for. Unset: 1, and all where only so a pinned commit is found",
-                _matches(r"[1-9][0-9]{0,6}", "must be a number above 0"),
-                option=True,
-            ),
-            "submodules": ConfigKey(
-                "`true` fetches submodules too. Unset: they are left out", _one_of("true"), option=True
-            ),
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-        },
-        secrets=(("token",), _USER, ("ssh-privatekey",)),
-        optional_secrets=("ssh-privatekey-passphrase", "known_hosts"),
-        revisions=True,
-        filters=True,
-    ),
-    "PVC": SourceType(
-        "a folder in the volume; `/` is the whole volume",
-        {"pvcName": ConfigKey("PersistentVolumeClaim in this namespace that holds the files", _name, required=True)},
-    ),
-    "NFS": SourceType(
-        "a folder below `config.path`",
-        {
-            "server": ConfigKey("host name or address of the NFS server", _word, required=True),
-            "path": ConfigKey("exported path. Unset: /", _path),
-        },
-    ),
-    "CONDA": SourceType(
-        "name of the environment, which lies in a folder of that name",
-        {
-            "pythonVersion": ConfigKey("version of Python", _word, option=True),
-            "pipIndexUrl": ConfigKey("URL of the package index", _url("http", "https"), option=True),
-            "pipExtraIndexUrl": ConfigKey("URL of a further package index", _url("http", "https"), option=True),
-            "condaEnvironmentYml": ConfigKey("text of the environment file", _any, option=True),
-            "pipRequirementsTxt": ConfigKey("text of the requirements file", _any, option=True),
-            "condaPrefixDir": ConfigKey(
-                "where readers will mount the version: the environment is made for this path. Unset: /opt/conda/envs",
-                _matches(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", "must be an absolute path"),
-                option=True,
-            ),
-        },
-    ),
-    "REFERENCE": SourceType("`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset"),
-    "KAGGLE": SourceType(
-        "`owner/name` of a data set, or `owner/model/framework/variation` of a model; `revision` numbers its version",
-        {
-            "endpoint": ConfigKey(
-                "URL of the service. Unset: https://api.kaggle.com", _url("http", "https"), option=True
-            ),
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-            "unpack": _UNPACK,
-        },
-        secrets=(("username", "key"),),
-        revisions=True,
-        filters=True,
-    ),
-}
-
-
-LINKED: Final = frozenset({"PVC", "NFS", "REFERENCE"})
-"""Types whose files are used where they are: nothing is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,12 +120,12 @@ def check_content(
             problems.append(Problem(f"{at}.revision", f"a source of type {type} has no revisions: remove it"))
         elif type == "KAGGLE" and not re.fullmatch(r"[1-9][0-9]{0,8}", revision):
             problems.append(Problem(f"{at}.revision", "must be the number of a version"))
-        elif _UNSAFE.search(revision) or ".." in revision:
+        elif UNSAFE.search(revision) or ".." in revision:
             problems.append(Problem(f"{at}.revision", "must be a branch, a tag or a commit, without blanks"))
     for name, patterns in (("include", tuple(include)), ("exclude", tuple(exclude))):
         if patterns and not entry.filters:
             problems.append(Problem(f"{at}.{name}", f"a source of type {type} cannot choose files: remove it"))
-        elif any("," in p or _UNSAFE.search(p) for p in patterns):
+        elif any("," in p or UNSAFE.search(p) for p in patterns):
             problems.append(Problem(f"{at}.{name}", "patterns cannot hold commas, blanks or quotes; write one each"))
     return problems
 
@@ -363,7 +159,7 @@ def content(
 
 
 def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
-    if _UNSAFE.search(repo) or ".." in repo.split("/"):
+    if UNSAFE.search(repo) or ".." in repo.split("/"):
         return "holds a character or a step up (..) that is not allowed"
     match type:
         case "REFERENCE":
@@ -378,7 +174,7 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
             return None if _HUB_REPO.fullmatch(repo) else "is not the name of a repository"
         case "HTTP":
             if repo.startswith(("http://", "https://")):
-                return _url("http", "https")(repo)
+                return url("http", "https")(repo)
             return None if "url" in config else "is a path, but the source has no config.url"
         case "GIT":
             return _git_url(repo)
@@ -397,7 +193,7 @@ def _git_url(repo: str) -> str | None:
     host = repo.partition("://")[2].partition("/")[0]
     if repo.startswith("ssh://") and ":" not in host.rpartition("@")[0]:
         repo = repo.replace(f"{host.rpartition('@')[0]}@", "", 1)  # the user that logs in is no secret
-    return _url("http", "https", "ssh")(repo)
+    return url("http", "https", "ssh")(repo)
 
 
 def _revision_option(type: str, revision: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from modelyard.plan import Obj
 from modelyard.resources import conditions, sources
+from modelyard.resources.sourcetypes import SOURCES
 from modelyard.statusapi.schemas.answers import SecretCheck, SecretCheckRequest, SecretFinding, SecretProblem
 
 _ASK_THE_OPERATOR = (
@@ -19,7 +20,7 @@ _ASK_THE_OPERATOR = (
 
 def check(request: SecretCheckRequest, model_sources: Iterable[Obj]) -> SecretCheck:
     """`model_sources`: those of the namespace."""
-    entry = sources.SOURCES[request.type]
+    entry = SOURCES[request.type]
     problems = list(sources.check_config(request.type, request.config))
     if (odd := sources.check_secret_ref(request.type, request.secret_ref)) is not None:
         problems.append(odd)

@@ -8,7 +8,6 @@ import pytest
 
 from modelyard.resources.modelsource import SourceType
 from modelyard.resources.sources import (
-    SOURCES,
     Content,
     check_config,
     check_content,
@@ -18,6 +17,7 @@ from modelyard.resources.sources import (
     pvc_path,
     secret_keys,
 )
+from modelyard.resources.sourcetypes import SOURCES
 
 
 def words(type: str, **config: str) -> list[str]:

@@ -29,6 +29,7 @@ from modelyard.resources.model import ModelVersion
 from modelyard.resources.objects import annotation, generation_of, is_deleting, owner_reference
 from modelyard.resources.problems import describe
 from modelyard.resources.sources import Content
+from modelyard.resources.sourcetypes import LINKED, SOURCES
 from modelyard.resources.times import format_time
 from modelyard.resources.volumes import (
     ANNOTATION_CONTENT,
@@ -126,7 +127,7 @@ def _content(view: ModelView, wish: Wish) -> tuple[Said | None, Content | None]:
         text = f"ModelSource {name!r} cannot be used: {ready.get('message') or ready.get('reason')}"
         blocked = Said(PENDING, "SourceNotReady", text)
     type, config = str(spec.get("type")), spec.get("config") or {}
-    usable = type in sources.SOURCES and not sources.check_config(type, config)
+    usable = type in SOURCES and not sources.check_config(type, config)
     if not usable:
         return blocked or Said(PENDING, "SourceNotReady", f"ModelSource {name!r} cannot be used."), None
     version = wish.version
@@ -195,7 +196,7 @@ def _desired(view: ModelView, wish: Wish, content: Content, mine: list[Obj]) -> 
 
 def _resync(view: ModelView, content: Content) -> str | None:
     """The value to fetch anew for; what is not copied is not fetched."""
-    return None if content.type in sources.LINKED else view.resync
+    return None if content.type in LINKED else view.resync
 
 
 def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list[Obj]) -> Want:
@@ -230,7 +231,7 @@ def _claim(version: ModelVersion) -> Claim:
 
 def _fit(view: ModelView, wish: Wish, content: Content, volume: Obj | None) -> Fit:
     """How the volume becomes what `storage` asks for; nothing is made for what lies elsewhere."""
-    if volume is None or content.type in sources.LINKED:
+    if volume is None or content.type in LINKED:
         return Fit()
     claim = view.claim_of(volume["metadata"]["name"]) if kind_of(volume) == DATASET else volume
     name = ((claim or {}).get("spec") or {}).get("storageClassName")

@@ -25,6 +25,7 @@ from modelyard.resources.meta import (
 from modelyard.resources.names import dataset_job, fetch_job, version_volume, version_volume_for
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
 from modelyard.resources.sources import Content
+from modelyard.resources.sourcetypes import SOURCES
 from modelyard.resources.volumes import ANNOTATION_CONTENT, LABEL_DATASET, LABEL_VOLUME, Seen, kind_of
 
 _NEXT_JOBS: Final = 2
@@ -196,7 +197,7 @@ def possible_volumes(model: Obj, source: Obj | None) -> Iterator[tuple[str, str]
     resync = annotation(model, ANNOTATION_RESYNC) or None
     spec = (source or {}).get("spec") or {}
     type, config = str(spec.get("type")), spec.get("config") or {}
-    usable = type in sources.SOURCES and not sources.check_config(type, config)
+    usable = type in SOURCES and not sources.check_config(type, config)
     for version in (model.get("spec") or {}).get("versions") or ():
         if version.get("repo") is None:
             continue

@@ -30,6 +30,7 @@ from modelyard.resources.modelsource import ModelSourceSpec
 from modelyard.resources.names import data_volume
 from modelyard.resources.objects import annotation, is_deleting, label, owner_reference, ref_to, uid_of
 from modelyard.resources.problems import ManifestError, parse
+from modelyard.resources.sourcetypes import LINKED
 from modelyard.resources.training.data import DatasetSource
 from modelyard.resources.volumes import (
     ANNOTATION_CONTENT,
@@ -74,7 +75,7 @@ def step(ctx: Context) -> Found:
     if source["spec"]["type"] == "PVC":
         claim, path = source["spec"]["config"]["pvcName"], sources.pvc_path(wanted.repo)
         return entry | {"phase": "Ready", "pvcName": claim, **({"path": path} if path else {})}, (), None
-    if source["spec"]["type"] in sources.LINKED:
+    if source["spec"]["type"] in LINKED:
         message = f"ModelSource {wanted.source_ref} is used in place: make a Model of it, and name that in dataset.ref."
         return entry | _words("Failed", "SourceNotCopied", message), (), None
     want, seen = _want(ctx, wanted, source), ctx.view.data
