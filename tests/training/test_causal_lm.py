@@ -285,6 +285,33 @@ def test_only_the_assistants_words_count(marked: bool, trainer: Callable[..., An
         assert (learned == "".join(wanted)) == marked
 
 
+LLAMA_3 = (
+    "{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = '26 Jul 2024' %}{%- endif %}"
+    "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content']|trim %}"
+    "{%- set messages = messages[1:] %}{%- else %}{%- set system_message = '' %}{%- endif %}"
+    "{{- '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' }}"
+    "{{- date_string + '\n\n' + system_message + '<|eot_id|>' }}"
+    "{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+)
+"""Llama 3.1's and 3.2's template without its tools: no marks, words trimmed, a date."""
+
+
+def test_the_template_of_llama_3_has_no_marks_and_is_understood(
+    trainer: Callable[..., Any], bases: Callable[..., Path]
+) -> None:
+    said = chat(7)["messages"]
+    said[1]["content"] = "  It is 8. \n"
+    rows = jsonl([{"messages": [{"role": "system", "content": "Be short."}, *said]}] * 5)
+    config = config_of({"sequenceLength": 512})
+    run = trainer(config, {"a.jsonl": rows}, model=bases("llama", template=LLAMA_3, max_position_embeddings=512))
+    task = build(run)
+    document = task._parts.train.documents[0]
+    assert task._tokenizer.decode(document.tokens[document.counts]) == "It is 8.<|eot_id|>Ok.<|eot_id|>"
+    assert "Today Date: 26 Jul 2024" in task._tokenizer.decode(document.tokens)
+
+
 def test_template_with_a_changing_history_is_told_apart_or_refused(
     trainer: Callable[..., Any], bases: Callable[..., Path]
 ) -> None:

@@ -150,6 +150,18 @@ def test_full_disk_keeps_the_last_valid_checkpoint(trainer: Callable[..., Any], 
     assert more.here()[0] == 0
 
 
+def test_full_disk_is_told_when_a_loss_does_not_fit(trainer: Callable[..., Any], digits_csv: str) -> None:
+    run = trainer({**CONFIG, "checkpoint": {"everySteps": 1000}}, {"digits.csv": digits_csv})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limit[1]))
+    try:
+        code, result = run.here()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (code, result["reason"]) == (64, "DiskFull")
+    assert result["message"].startswith("The output volume is full: metrics.jsonl could not be written.")
+
+
 def test_bitwise_refuses_other_circumstances(trainer: Callable[..., Any], digits_csv: str) -> None:
     run = trainer({**CONFIG, "params": {"maxSteps": 40}}, {"digits.csv": digits_csv})
     assert run.here()[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -295,6 +296,21 @@ def test_bad_input_is_64_and_a_sentence(
     refused({}, "There is no picture in the data set", base=base, how="empty", name="empty")
     refused({}, "Training without pictures needs a prompt", base=base, how="none", name="none")
     refused({"lora": {"targetModules": ["nothing"]}}, "no layers called nothing", base=base, name="targets")
+
+
+def test_a_full_disk_is_told_when_samples_do_not_fit(trainer: Callable[..., Any], bases: Callable[[str], Path]) -> None:
+    run = trainer(config_of({"sampleEvery": 2}, dataset={}), model=bases("sd15"))
+    pictures(run.root / "data")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, limit[1]))
+    try:
+        code, result = run.here()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (code, result["reason"]) == (64, "DiskFull")
+    assert result["message"].startswith("The output volume is full: the samples of step 2 could not be written.")
+    assert not (run.output / "samples" / "step-00000002").exists()
+    assert run.here()[0] == 0
 
 
 def test_an_adapter_is_trained_further(trainer: Callable[..., Any], bases: Callable[[str], Path]) -> None:

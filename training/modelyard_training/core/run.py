@@ -173,11 +173,16 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
     except torch.OutOfMemoryError:
         log.exception("out of memory at step %s", loop.progress.step + 1)
         finished = None
-    except BadInput:
+    except (BadInput, OSError) as error:
         # A checkpoint that is being written is whole when the process ends.
         with contextlib.suppress(Exception):
             checkpoints.finish()
-        raise
+        if isinstance(error, BadInput) or not errors.no_space(error):
+            raise
+        raise errors.DiskFull(
+            f"The output volume is full: {METRICS} could not be written. The checkpoints are whole. Give "
+            "output.storage more room, or lower checkpoint.keep."
+        ) from error
     if finished is None:
         # Only here, where nothing of the failed step is held any more, can be measured what would have fitted.
         loop.course.optimizer.state.clear()

@@ -144,7 +144,8 @@ class Loop:
             try:
                 with self.world.autocast(self.settings.precision):
                     task.sample(step)
-            except OSError as error:
+            except Exception as error:
+                # safetensors has an error of its own.
                 if not no_space(error):
                     raise
                 raise DiskFull(
