@@ -13,6 +13,7 @@ import torch
 
 from modelyard_training.core import room
 from modelyard_training.core.room import Need, divided
+from modelyard_training.core.world import World
 from modelyard_training.recipes.causal_lm.task import Objective
 from support import tiny_models
 
@@ -66,6 +67,18 @@ def test_out_of_memory_names_a_setting_that_fits(trainer: Callable[..., Any], ba
     )
     mended = trainer(config({"batchSize": 2, "gradientAccumulation": 4}), {"a.jsonl": texts()}, name="b", model=base)
     assert mended.here()[0] == 0
+
+
+def test_a_model_that_does_not_fit_by_itself(
+    trainer: Callable[..., Any], base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrap(*given: Any, **named: Any) -> Any:
+        raise torch.OutOfMemoryError("Tried to allocate 140.00 GiB.")
+
+    monkeypatch.setattr(World, "wrap", wrap)
+    code, result = trainer(config({}), {"a.jsonl": texts()}, model=base).here()
+    assert (code, result["reason"]) == (64, "GPUOutOfMemory")
+    assert result["message"].startswith("The GPU has too little memory for the model itself: take a GPU with more")
 
 
 def test_auto_keeps_the_examples_of_a_step_and_the_weights(

@@ -183,6 +183,8 @@ def _train(run: Run, task: Task, output: Path, resume_from: Path | None, reporte
             f"The output volume is full: {METRICS} could not be written. The checkpoints are whole. Give "
             "output.storage more room, or lower checkpoint.keep."
         ) from error
+    if finished is None and not loop.begun:
+        raise room.too_large()
     if finished is None:
         # Only here, where nothing of the failed step is held any more, can be measured what would have fitted.
         loop.course.optimizer.state.clear()

@@ -49,6 +49,8 @@ class Loop:
         self.progress = Progress()
         self.last_checkpoint: tuple[int, Path] | None = None
         self.weights_step = 0
+        self.begun = False
+        """Whether the model and its optimizer are in their place."""
         self._resumed_from: Path | None = None
         self._clock = self._saved_at = time.monotonic()
 
@@ -236,6 +238,7 @@ class Loop:
         self.told.begin(self.progress)
         if resume_from is not None and rng is not None:
             determinism.set_rng_state(rng, self.world.device)
+        self.begun = True
         self._clock = time.monotonic()
 
     def _go_on(self, resume_from: Path) -> dict[str, Any] | None:
