@@ -41,6 +41,7 @@ from support.operator import OperatorProcess
 Obj = dict[str, Any]
 MODELS = int(os.environ.get("BENCH_MODELS", "1000"))
 STEPS = tuple(int(n) for n in os.environ.get("BENCH_STEPS", "100,1000,5000,10000").split(","))
+AT_ONCE = 1000
 CHANGES_AT = 5000
 PEER_MODEL = Kind("model.samzong.dev/v1", "Model", "models")
 PEER_SOURCE = Kind("model.samzong.dev/v1", "ModelSource", "modelsources")
@@ -164,12 +165,14 @@ def scale_rows(plane: ControlPlane, kube: Kube, folder: Path) -> list[Row]:
 
 
 async def grow(plane: ControlPlane, namespace: str, there: int, total: int) -> None:
-    """From so many Models to more, all READY."""
+    """From so many Models to more, all READY: in steps, as a controller does not leave its Datasets alone for long."""
     async with RawClient(plane.kubeconfig) as raw:
-        await create_models(raw, MODEL, namespace, range(there, total))
-        await until(raw, MODEL, namespace, total, complete)
-        await make_ready(raw, namespace)
-        await until(raw, MODEL, namespace, total, ready)
+        for first in range(there, total, AT_ONCE):
+            last = min(first + AT_ONCE, total)
+            await create_models(raw, MODEL, namespace, range(first, last))
+            await until(raw, MODEL, namespace, last, complete)
+            await make_ready(raw, namespace)
+            await until(raw, MODEL, namespace, last, ready)
 
 
 async def changes(plane: ControlPlane, namespace: str, total: int) -> list[float]:

@@ -29,6 +29,8 @@ from modelyard.plan import Create, Delete, Key, Kind, Obj, Plan, Ref
 logger = logging.getLogger(__name__)
 
 _LIVE_ROUNDS = 3
+_SETTLE_SECONDS = 0.2
+"""What others make and change comes in bursts, for which one look at the root is enough."""
 
 
 class Item(NamedTuple):
@@ -99,11 +101,12 @@ class Runtime:
                 self.poke(change.kind, obj)
 
     def poke(self, kind: Kind, obj: Obj) -> None:
-        """Enqueues every root that an object concerns."""
+        """Enqueues every root that an object concerns: at once what changed itself, others when it has settled."""
         for controller in self._controllers.values():
+            delay = 0.0 if controller.kind == kind else _SETTLE_SECONDS
             try:
                 for key in controller.roots(kind, obj, self._store):
-                    self._queue.add(Item(controller.kind, key))
+                    self._queue.add_after(Item(controller.kind, key), delay)
             except Exception as error:
                 self._unexpected(f"{kind.kind} {key_of(obj)}: its {controller.kind.kind} objects were not found", error)
 

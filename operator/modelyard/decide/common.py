@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from modelyard.resources.meta import FINALIZER
 from modelyard.resources.objects import is_deleting, ref_to, uid_of
 
 _NAMES_SHOWN = 5
+_EMPTY: tuple[Any, ...] = ({}, [], "")
 
 
 def canonical_hash(value: Any, length: int = 16) -> str:
@@ -88,28 +89,31 @@ def status_patch(
     `foreign` names fields with another writer (`progress`, `checkpoint.lastReported`): neither compared nor sent.
     Empty values are left out on both sides.
     """
-    skip = {tuple(path.split(".")) for path in foreign}
+    skip = [path.split(".") for path in foreign]
     wanted = _meaningful(status, skip)
     if wanted == _meaningful(root.get("status") or {}, skip):
         return None
     return PatchStatus(ref_to(kind, root), root["metadata"]["resourceVersion"], wanted)
 
 
-def _meaningful(value: Mapping[str, Any], skip: set[tuple[str, ...]], at: tuple[str, ...] = ()) -> dict[str, Any]:
+def _meaningful(value: Mapping[str, Any], skip: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
+    """The same without empty values and without the paths to `skip`."""
     result = {}
     for key, inner in value.items():
-        path = (*at, key)
-        if path in skip:
+        if skip and [key] in skip:
             continue
-        pruned = _meaningful(inner, skip, path) if isinstance(inner, Mapping) else _item(inner)
-        if pruned is not None and pruned != {} and pruned != [] and pruned != "":
-            result[key] = pruned
+        found = _kept(inner, [path[1:] for path in skip if path[0] == key and len(path) > 1])
+        if found is not None and found not in _EMPTY:
+            result[key] = found
     return result
 
 
-def _item(value: Any) -> Any:
+def _kept(value: Any, skip: Sequence[Sequence[str]] = ()) -> Any:
+    # Most values are words: they are told apart first, since asking what is a Mapping takes long.
+    if isinstance(value, str | int | float):
+        return value
     if isinstance(value, Mapping):
-        return _meaningful(value, set())
+        return _meaningful(value, skip)
     if isinstance(value, list | tuple):
-        return [_item(v) for v in value]
+        return [_kept(v) for v in value]
     return value

@@ -59,6 +59,8 @@ def unsupported(spec: ModelSourceSpec | ModelSpec | TrainingSpec) -> list[Proble
             gaps = MODEL_GAPS
         case TrainingSpec():
             gaps = TRAINING_GAPS
+    if not gaps:
+        return []
     written = spec.model_dump(by_alias=True, exclude_unset=True)
     return [
         Problem(path, _message(gap, value))
