@@ -21,6 +21,7 @@ from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
 from modelyard.cluster.watched import Scope, Watched
 from modelyard.controllers.operator import run
+from modelyard.controllers.protocol import SETTLE_SECONDS
 from modelyard.observed import SecretFact
 from modelyard.plan import (
     Action,
@@ -59,6 +60,7 @@ class Copier:
     """The controller."""
 
     kind: Kind = CONFIGMAP
+    settle = SETTLE_SECONDS
 
     def setup(self, store: Store) -> None:
         """No index."""
@@ -70,6 +72,10 @@ class Copier:
             yield Key(meta["namespace"], meta["name"])
         for owner in meta.get("ownerReferences") or ():
             yield Key(meta["namespace"], owner["name"])
+
+    def indifferent(self, kind: Kind, old: Obj, new: Obj) -> bool:
+        """Everything matters."""
+        return False
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
         """The Secret that the root names."""

@@ -22,7 +22,7 @@ from modelyard.controllers.modelindex import (
     sharer_of,
     shares,
 )
-from modelyard.controllers.modelsource import MODELS_BY_SOURCE
+from modelyard.controllers.modelsource import MODELS_BY_SOURCE, UserOfSources
 from modelyard.dataplane.either import EitherPlane
 from modelyard.decide.model.decision import decide
 from modelyard.decide.model.saved import record_of
@@ -84,7 +84,7 @@ class Scene:
     plane: SharingPlane
 
 
-class ModelController:
+class ModelController(UserOfSources):
     """Watches sources, claims, download Jobs, pods and Trainings. Needs the ModelSource controller's indexes.
 
     `datasets`: their kind is served, and watched too.

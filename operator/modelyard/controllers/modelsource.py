@@ -7,6 +7,7 @@ from datetime import datetime
 
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
+from modelyard.controllers.protocol import SETTLE_SECONDS
 from modelyard.decide.modelsource import SourceView, decide
 from modelyard.plan import Key, Kind, Obj, Plan, Ref
 from modelyard.resources.meta import MODEL, MODELSOURCE, PVC, SECRET, TRAINING
@@ -16,10 +17,22 @@ MODELS_BY_SOURCE = "models-by-source"
 TRAININGS_BY_SOURCE = "trainings-by-source"
 
 
+class UserOfSources:
+    """How Models and Trainings look at what changes around them."""
+
+    settle = SETTLE_SECONDS
+
+    def indifferent(self, kind: Kind, old: Obj, new: Obj) -> bool:
+        """Who else refers to a source does not matter."""
+        return kind == MODELSOURCE and _as_used(old) == _as_used(new)
+
+
 class ModelSourceController:
     """Watches Models and Trainings for their references; reads Secrets and claims by name."""
 
     kind = MODELSOURCE
+    settle = 1.0
+    """Who refers to a source is written at its leisure: it may be thousands that come one after the other."""
 
     def setup(self, store: Store) -> None:
         """Adds the indexes of who refers to a source."""
@@ -34,6 +47,12 @@ class ModelSourceController:
             yield from map(_key, _source_of_model(obj))
         elif kind == TRAINING:
             yield from map(_key, _source_of_training(obj, active_only=False))
+
+    def indifferent(self, kind: Kind, old: Obj, new: Obj) -> bool:
+        """Only who refers to a source matters."""
+        if kind == MODEL:
+            return set(_source_of_model(old)) == set(_source_of_model(new))
+        return kind == TRAINING and set(_source_of_training(old)) == set(_source_of_training(new))
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
         """The Secret of the source, and the claim that a PVC source names."""
@@ -63,6 +82,12 @@ class ModelSourceController:
     def decide(self, view: SourceView, now: datetime) -> Plan:
         """Pure."""
         return decide(view, now)
+
+
+def _as_used(source: Obj) -> tuple[object, ...]:
+    metadata = {k: v for k, v in source["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    status = {k: v for k, v in (source.get("status") or {}).items() if not k.startswith("referencedBy")}
+    return metadata, source.get("spec"), status
 
 
 def _key(value: str) -> Key:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from modelyard.cluster.facts import Facts
 from modelyard.cluster.store import Store
@@ -16,11 +16,16 @@ from modelyard.plan import Key, Kind, Obj, Plan, Ref
 
 V = TypeVar("V")
 
+SETTLE_SECONDS: Final = 0.2
+"""What others make and change comes in bursts, for which one look at the root is enough."""
+
 
 class Controller(Protocol[V]):
     """One implementation per kind, constructed with the settings."""
 
     kind: Kind
+    settle: float
+    """Seconds from a change of something else that concerns a root to a look at the root; at its own changes, none."""
 
     def setup(self, store: Store) -> None:
         """Called once before anything is observed: adds the indexes that `roots` and `view` use."""
@@ -30,6 +35,9 @@ class Controller(Protocol[V]):
 
         The object may be gone from the store already. Must not raise for an object that the API server accepts.
         """
+
+    def indifferent(self, kind: Kind, old: Obj, new: Obj) -> bool:
+        """Whether what changed of an object makes no difference to any root of this kind."""
 
     def reads(self, root: Obj, store: Store) -> Iterable[Ref]:
         """Objects outside the watches that the view needs: each has been read by the time that `view` is called."""

@@ -29,8 +29,6 @@ from modelyard.plan import Create, Delete, Key, Kind, Obj, Plan, Ref
 logger = logging.getLogger(__name__)
 
 _LIVE_ROUNDS = 3
-_SETTLE_SECONDS = 0.2
-"""What others make and change comes in bursts, for which one look at the root is enough."""
 
 
 class Item(NamedTuple):
@@ -96,19 +94,25 @@ class Runtime:
 
     def on_change(self, change: Change) -> None:
         """Enqueues every root that the change concerns, in its old or its new state."""
-        for obj in (change.new, change.old):
-            if obj is not None:
-                self.poke(change.kind, obj)
+        self._poke(change.kind, [obj for obj in (change.new, change.old) if obj is not None])
 
     def poke(self, kind: Kind, obj: Obj) -> None:
-        """Enqueues every root that an object concerns: at once what changed itself, others when it has settled."""
+        """Enqueues every root that an object concerns."""
+        self._poke(kind, [obj])
+
+    def _poke(self, kind: Kind, states: Sequence[Obj]) -> None:
+        """At once what changed itself, others when it has settled."""
         for controller in self._controllers.values():
-            delay = 0.0 if controller.kind == kind else _SETTLE_SECONDS
+            delay = 0.0 if controller.kind == kind else controller.settle
             try:
-                for key in controller.roots(kind, obj, self._store):
-                    self._queue.add_after(Item(controller.kind, key), delay)
+                if len(states) > 1 and controller.indifferent(kind, states[1], states[0]):
+                    continue
+                for obj in states:
+                    for key in controller.roots(kind, obj, self._store):
+                        self._queue.add_after(Item(controller.kind, key), delay)
             except Exception as error:
-                self._unexpected(f"{kind.kind} {key_of(obj)}: its {controller.kind.kind} objects were not found", error)
+                name = key_of(states[0])
+                self._unexpected(f"{kind.kind} {name}: its {controller.kind.kind} objects were not found", error)
 
     def wake(self, items: Iterable[Item]) -> None:
         """Enqueues roots."""

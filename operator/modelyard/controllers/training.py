@@ -11,6 +11,7 @@ from modelyard.cluster.facts import Facts
 from modelyard.cluster.inventory import INVENTORY
 from modelyard.cluster.store import Store
 from modelyard.compute.kubernetes import KubernetesCompute
+from modelyard.controllers.modelsource import UserOfSources
 from modelyard.dataplane.native import NativePlane
 from modelyard.decide.ports import DataPlane
 from modelyard.decide.training import TrainingView, decide_training
@@ -60,7 +61,7 @@ class Scene:
     plane: DataPlane
 
 
-class TrainingController:
+class TrainingController(UserOfSources):
     """Watches Models, sources, claims, Jobs and pods for the Trainings that they concern."""
 
     kind = TRAINING
