@@ -10,6 +10,8 @@ Nothing is written unless the lease is held at that moment.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +66,7 @@ class Applier:
         self._scope = scope
         self._may_write = may_write
         self._on_change = on_change
-        self._statuses: OrderedDict[tuple[Ref, str], tuple[str, Any]] = OrderedDict()
+        self._statuses: OrderedDict[tuple[Ref, str], tuple[str, bytes]] = OrderedDict()
 
     async def carry_out(self, plan: Plan) -> None:
         """All actions of the plan. Raises ApiError, NameTakenError or LeaseLostError at the first that is not done."""
@@ -157,8 +159,9 @@ class Applier:
         ref = action.ref
         version = own.get((ref, action.resource_version), action.resource_version)
         wanted = dict(action.status)
+        said = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).digest()
         # What the server made of the same words the last time is what it makes of them now, if nothing has changed.
-        if self._statuses.get((ref, action.field_manager)) == (version, wanted):
+        if self._statuses.get((ref, action.field_manager)) == (version, said):
             return
         body = {
             "apiVersion": ref.kind.api_version,
@@ -173,7 +176,7 @@ class Applier:
         except errors.NotFoundError:
             self._took(self._store.drop(ref.kind, ref.namespace, ref.name))
             raise
-        self._statuses[ref, action.field_manager] = (obj["metadata"]["resourceVersion"], wanted)
+        self._statuses[ref, action.field_manager] = (obj["metadata"]["resourceVersion"], said)
         self._statuses.move_to_end((ref, action.field_manager))
         while len(self._statuses) > _STATUSES_KEPT:
             self._statuses.popitem(last=False)
