@@ -27,13 +27,15 @@ assert importlib.util.find_spec("modelyard_training") is None
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 torch.set_num_threads(1)
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-texts = json.load(open(sys.argv[2]))
-with torch.inference_mode():
-    logits = model(**tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="pt")).logits
-names = [model.config.id2label[i] for i in range(logits.shape[1])]
-json.dump({"logits": logits.tolist(), "names": names}, sys.stdout)
+texts, found = json.load(open(sys.argv[1])), []
+for folder in sys.argv[2:]:
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, truncation=True, max_length=32, return_tensors="pt")).logits
+    names = [model.config.id2label[i] for i in range(logits.shape[1])]
+    found.append({"logits": logits.tolist(), "names": names})
+json.dump(found, sys.stdout)
 """
 
 
@@ -62,11 +64,11 @@ def as_csv(rows: list[tuple[Any, Any]]) -> str:
     return out.getvalue()
 
 
-def in_stock_transformers(model: Path, texts: list[str], folder: Path) -> dict[str, Any]:
-    """Logits of the saved folder in an isolated interpreter that can't see our package."""
+def in_stock_transformers(models: list[Path], texts: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Logits of the saved folders in an isolated interpreter that can't see our package."""
     (folder / "texts.json").write_text(json.dumps(texts))
-    command = [sys.executable, "-I", "-c", STOCK, str(model), str(folder / "texts.json")]
-    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [sys.executable, "-I", "-c", STOCK, str(folder / "texts.json"), *map(str, models)]
+    found: list[dict[str, Any]] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return found
 
 
@@ -90,7 +92,7 @@ def test_minilm_learns_which_package_a_docstring_is_from(
     assert code == 0
     assert result["summary"]["metrics"]["accuracy"] >= 0.85
 
-    stock = in_stock_transformers(run.output / "model", [text for text, _ in rows], run.root)
+    (stock,) = in_stock_transformers([run.output / "model"], [text for text, _ in rows], run.root)
     assert stock["names"] == ["asyncio", "email", "tkinter"]
     predicted = [stock["names"][int(np.argmax(row))] for row in stock["logits"]]
     assert np.mean([p == label for p, (_, label) in zip(predicted, rows, strict=True)]) >= 0.85
@@ -122,10 +124,56 @@ def test_stock_library_predicts_what_the_trainer_measured(
     run = trainer(config, {"train.csv": as_csv(rows[20:]), "held.csv": as_csv(held)}, model=tiny_bert)
     code, result = run.here()
     assert code == 0
-    stock = in_stock_transformers(run.output / "model", [text for text, _ in held], run.root)
+    (stock,) = in_stock_transformers([run.output / "model"], [text for text, _ in held], run.root)
     predicted = np.array(stock["logits"])[:, 0]
     mae = float(np.abs(predicted - np.array([value for _, value in held])).mean())
     assert mae == pytest.approx(result["summary"]["metrics"]["mae"], rel=1e-4)
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 16},
+    "deberta-v2": {},
+    "distilbert": {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32},
+    "electra": {"embedding_size": 16},
+    "modernbert": {"cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102},
+    "mpnet": {},
+    "roberta": {},
+    "xlnet": {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 32},
+}
+
+
+def test_encoders_of_many_families_are_adapted_and_load(
+    trainer: Callable[..., Any], minilm: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    rows = [(f"{'good' if i % 3 else 'bad'} words number {i}", 10.0 + (i % 3) * 4.0) for i in range(40)]
+    held = rows[:10]
+    config = {
+        "recipe": "text-regression",
+        "params": {"method": "LoRA", "epochs": 1, "batchSize": 8},
+        "dataset": {"split": {"train": "train.csv", "validation": "held.csv"}},
+    }
+    measured, models = {}, []
+    for family, more in FAMILIES.items():
+        base = tmp_path / f"base-{family}"
+        AutoModel.from_config(
+            AutoConfig.for_model(family, **{**small, "vocab_size": 30522, "pad_token_id": 0, **more})
+        ).save_pretrained(base)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (base / name).write_bytes((minilm / name).read_bytes())
+        files_of = {"train.csv": as_csv(rows[10:]), "held.csv": as_csv(held)}
+        run = trainer(config, files_of, name=family, model=base)
+        code, result = run.here()
+        assert code == 0, (family, result)
+        measured[family] = result["summary"]["metrics"]["mae"]
+        models.append(run.output / "model")
+    said = in_stock_transformers(models, [text for text, _ in held], tmp_path)
+    for family, stock in zip(FAMILIES, said, strict=True):
+        predicted = np.array(stock["logits"])[:, 0]
+        mae = float(np.abs(predicted - np.array([value for _, value in held])).mean())
+        assert mae == pytest.approx(measured[family], rel=1e-3), family
 
 
 def test_killed_and_resumed_is_bit_identical(

@@ -49,6 +49,12 @@ def await_first_node(settings: Settings, stop: Stop) -> None:
             stop.sleep(1.0)
 
 
+def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """Programs honour http_proxy for the loopback address too, and would hand their reports to the proxy."""
+    hosts = [host for name in ("no_proxy", "NO_PROXY") for host in env.get(name, "").split(",") if host]
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(dict.fromkeys([*_LOOPBACK, *hosts])))
+
+
 def environment(
     env: Mapping[str, str], settings: Settings, resume: Checkpoint | None, server_url: str, scratch: Path
 ) -> dict[str, str]:
@@ -61,9 +67,7 @@ def environment(
         KUBEFLOW_TRAINER_SERVER_TOKEN=str(scratch / "token"),
     )
     child.setdefault("PYTHONUNBUFFERED", "1")
-    # Programs honour http_proxy for the loopback address too, and would hand their reports to the proxy.
-    hosts = [host for name in ("no_proxy", "NO_PROXY") for host in env.get(name, "").split(",") if host]
-    child["no_proxy"] = child["NO_PROXY"] = ",".join(dict.fromkeys([*_LOOPBACK, *hosts]))
+    child.update(without_proxy(env))
     if settings.world_size > 1:
         # torchrun kills its workers 30 s after a SIGTERM unless told otherwise, whatever they are still saving.
         child.update(

@@ -11,14 +11,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from modelyard_training.agent import checkpoints
+from modelyard_training.agent import checkpoints, launch
+from modelyard_training.agent.loopback import Loopback
+from modelyard_training.agent.progress import Progress
 from modelyard_training.cli.manifest import Manifest, ManifestError
 from modelyard_training.params import RECIPES, CustomParams, ModelInput, RunConfig
 
@@ -27,6 +31,7 @@ _CODES = {"done": 0, "failed": 64, "stopped": 75}
 _BAR = 24
 _TAIL = 20
 _QUIET_SECONDS = 10.0
+_LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,26 +49,82 @@ class Places:
 
 def run(manifest: Manifest, places: Places) -> int:
     """Trains. Returns 0 (done), 64 (bad input), 75 (stopped after a checkpoint), else the program's exit code."""
-    environment = {**os.environ, **_environment(manifest, places)}
+    environment = {**os.environ, **manifest.env, **_environment(manifest, places)}
     command = _command(manifest.config, places.processes)
-    with (places.output / LOG).open("ab") as log:
+    shown = Bar(sys.stderr, manifest.name)
+    own = Listener(shown) if isinstance(manifest.config.block(), CustomParams) else None
+    with (places.output / LOG).open("ab") as log, own or nullcontext():
         began = log.tell()
-        # In a session of its own: a Ctrl-C reaches it once, through us, and never its data loaders.
-        child = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
-        )
-        shown = Bar(sys.stderr, manifest.name)
+        if own is not None:
+            environment.update(own.environment(environment))
+        child = _start(command, environment, log)
         assert child.stdout is not None
-        with _passing_on(child):
-            for line in child.stdout:
-                shown.take(line)
+        with _passing_on(child) as asked:
+            reader = threading.Thread(target=_show, args=(child.stdout, shown), daemon=True)
+            reader.start()
+            # In steps: a signal that another thread of ours got is seen between two of them, not while one waits.
+            while reader.is_alive():
+                reader.join(_LOOK_SECONDS)
             code = child.wait()
     shown.end()
     result = shown.result
+    if own is not None:
+        result = {"summary": {"metrics": own.progress.metrics}}
+        if code == 0 and asked and not own.progress.done:
+            # As in a pod: a program that ends well when it is stopped has stopped, unless it says that it is done.
+            code = _CODES["stopped"]
     # torchrun ends with 1 whatever its workers did: the first one's own word decides.
     code = _CODES.get(str(result.get("result")), code) if code else code
     _tell(code, result, places.output, began)
     return code
+
+
+def _show(lines: IO[str], shown: Bar) -> None:
+    for line in lines:
+        shown.take(line)
+
+
+def _start(command: list[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[str]:
+    try:
+        # In a session of its own: a Ctrl-C reaches it once, through us, and never its data loaders.
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+    except OSError as error:
+        raise ManifestError(f"The command {command[0]} can't be started on this machine: {error.strerror}.") from None
+
+
+class Listener:
+    """Takes the reports of a program of the user's own, as a pod's agent does, and shows them."""
+
+    def __init__(self, shown: Bar) -> None:
+        self.progress = Progress()
+        self._shown, self._server = shown, Loopback(self._take)
+        self._folder = tempfile.TemporaryDirectory(prefix="modelyard-")
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Where the program reports to."""
+        token = Path(self._folder.name) / "token"
+        token.write_text("loopback-needs-no-token\n")
+        return {
+            "KUBEFLOW_TRAINER_SERVER_URL": f"http://127.0.0.1:{self._server.port}/status",
+            "KUBEFLOW_TRAINER_SERVER_TOKEN": str(token),
+            **launch.without_proxy(given),
+        }
+
+    def __enter__(self) -> Listener:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.close()
+        self._folder.cleanup()
+
+    def _take(self, report: dict[str, Any]) -> bool:
+        entry = self.progress.take(report, time.monotonic(), "")
+        if entry is not None:
+            self._shown.show(entry.body["modelyard"])
+        return entry is not None
 
 
 def _environment(manifest: Manifest, places: Places) -> dict[str, str]:
@@ -116,7 +177,9 @@ def _there(folder: Path | None, option: str, needed: bool, why: str) -> None:
 def _command(config: RunConfig, processes: int) -> list[str]:
     block = config.block()
     if isinstance(block, CustomParams):
-        return [*(block.command or ()), *(block.args or ())]
+        if not block.command:
+            raise ManifestError("spec.recipe.custom.command is needed: the program and its first arguments.")
+        return [*block.command, *(block.args or ())]
     if processes <= 1:
         return [sys.executable, "-m", "modelyard_training.core"]
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -124,18 +187,17 @@ def _command(config: RunConfig, processes: int) -> list[str]:
 
 
 @contextmanager
-def _passing_on(child: subprocess.Popen[str]) -> Iterator[None]:
-    """One Ctrl-C asks the run to save and stop; the second one ends it at once."""
-    asked = 0
+def _passing_on(child: subprocess.Popen[str]) -> Iterator[list[int]]:
+    """One Ctrl-C asks the run to save and stop; the second one ends it at once. Gives the signals that came."""
+    asked: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked += 1
-        child.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)
+        asked.append(number)
+        child.send_signal(signal.SIGTERM if len(asked) == 1 else signal.SIGKILL)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -152,6 +214,7 @@ class Bar:
     _began: tuple[float, int] | None = None
     _width: int = 0
     _said_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, line: str) -> None:
         """One line of the core's stdout: a report, or anything else, which is passed on."""
@@ -159,10 +222,19 @@ class Bar:
             report = json.loads(line)
         except ValueError:
             report = None
-        if not isinstance(report, dict):
+        if isinstance(report, dict):
+            self.show(report)
+            return
+        with self._lock:
             self._clear()
             print(line, end="", file=self.out)
-            return
+
+    def show(self, report: dict[str, Any]) -> None:
+        """A report, from whichever thread."""
+        with self._lock:
+            self._show(report)
+
+    def _show(self, report: dict[str, Any]) -> None:
         if isinstance(report.get("result"), dict):
             self.result = report["result"]
         row = report.pop("epochRow", None)

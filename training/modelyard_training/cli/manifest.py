@@ -36,6 +36,8 @@ class Manifest:
     name: str
     config: RunConfig
     notes: list[str]
+    env: dict[str, str]
+    """`compute.env`, as far as its values are written there."""
 
 
 def read(path: Path, name: str | None = None) -> Manifest:
@@ -109,11 +111,15 @@ def of(name: str, spec: Mapping[str, Any]) -> Manifest:
         config.block()
     except ValidationError as error:
         raise _wrong(error, f"spec.recipe.{chosen.block}") from None
-    return Manifest(name, config, _notes(spec, checkpoint, save))
+    env = _object(spec, "compute", "spec").get("env")
+    given = [item for item in env if isinstance(item, dict)] if isinstance(env, list) else []
+    values = {str(item["name"]): str(item["value"]) for item in given if "name" in item and "value" in item}
+    return Manifest(name, config, _notes(spec, checkpoint, save), values)
 
 
 def _notes(spec: Mapping[str, Any], checkpoint: Mapping[str, Any], save: Mapping[str, Any]) -> list[str]:
-    unused = [f"spec.{key}" for key in _CLUSTER if key in spec]
+    only_env = "compute" if list(_object(spec, "compute", "spec")) == ["env"] else None
+    unused = [f"spec.{key}" for key in _CLUSTER if key in spec and key != only_env]
     unused += [f"spec.checkpoint.{key}" for key in _OF_CHECKPOINT if key in checkpoint]
     unused += [f"spec.save.{key}" for key in _OF_SAVE if key in save]
     unused += ["spec.recipe.unsetParams"] if spec["recipe"].get("unsetParams") == "Suggested" else []

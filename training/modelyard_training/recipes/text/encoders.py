@@ -11,7 +11,7 @@ import torch
 
 from modelyard_training.core.errors import BadInput
 from modelyard_training.recipes.common import loaded
-from modelyard_training.recipes.text.models import TextModel, labels
+from modelyard_training.recipes.text.models import TextModel, is_head, labels
 
 
 def build(base: Path, params: dict[str, Any], classes: list[str] | None) -> TextModel:
@@ -87,12 +87,16 @@ def _length_limit(config: Any, wanted: int) -> int:
 def _adapt(model: Any, lora: dict[str, Any]) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
 
+    # A head is new and is trained whole. Of one with two layers, DistilBERT's, peft would adapt the first.
+    heads = [name for name, _ in model.named_children() if is_head(name)]
     settings = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=lora["rank"],
         lora_alpha=lora["alpha"],
         lora_dropout=lora["dropout"],
         target_modules=lora["targetModules"] or "all-linear",
+        exclude_modules=heads,
+        modules_to_save=heads,
     )
     try:
         return get_peft_model(model, settings)

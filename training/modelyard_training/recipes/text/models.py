@@ -17,7 +17,15 @@ _CODE = (
     'print(model(["A text", "Another one"]))',
 )
 _USE = Use("text-classification", "transformers", _CODE)
-_HEAD_NAMES = ("classifier", "score", "classification_head", "pre_classifier", "qa_outputs")
+_HEAD_NAMES = (
+    "classifier",
+    "score",
+    "classification_head",
+    "pre_classifier",
+    "qa_outputs",
+    "logits_proj",
+    "sequence_summary",
+)
 
 
 @dataclass(frozen=True)
