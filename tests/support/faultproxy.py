@@ -104,6 +104,7 @@ class Lane:
     writes: list[Write] = field(default_factory=list)
     last_write: float = 0.0
     began: int = 0
+    unanswered: int = 0
     events: int = 0
     hits: list[str] = field(default_factory=list)
     kills: int = 0
@@ -122,8 +123,8 @@ class Lane:
         return Counter(plain(str(w), self.namespace) for w in done if w.resource != "events")
 
     def quiet(self) -> float:
-        """Seconds since the last write."""
-        return time.monotonic() - self.last_write
+        """Seconds since the last write was answered."""
+        return 0.0 if self.unanswered else time.monotonic() - self.last_write
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,11 @@ class FaultProxy:
             note(0)
             return _refusal(int(what))
         # Once it is on its way it is carried through, whatever becomes of the client.
-        answer = await asyncio.shield(asyncio.ensure_future(self._pass(request, body)))
+        lane.unanswered += 1
+        try:
+            answer = await asyncio.shield(asyncio.ensure_future(self._pass(request, body)))
+        finally:
+            lane.unanswered -= 1
         note(answer.status)
         if what == "kill after":
             return self._kill(lane, request)
