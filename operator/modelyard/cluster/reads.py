@@ -27,6 +27,10 @@ from modelyard.plan import Obj, Ref
 from modelyard.resources.meta import EVENT, SECRET
 from modelyard.resources.refusals import explain
 
+_LOOK_SECONDS = 0.25
+_EARLY = 0.98
+"""So much of a period passes between two reads of an object: what changes is then known within the period, at the cost
+of hardly more than one read in it."""
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Hashable)
@@ -130,7 +134,7 @@ class Reads(Generic[R]):
         while True:
             ref = self._interests.due(self._monotonic())
             if ref is None:
-                await asyncio.sleep(min(1.0, self._period / 10))
+                await asyncio.sleep(min(_LOOK_SECONDS, self._period / 10))
                 continue
             try:
                 await self._read_shared(ref)
@@ -154,7 +158,7 @@ class Reads(Generic[R]):
             raise
         finally:
             del self._reading[ref]
-            self._interests.schedule(ref, self._monotonic() + self._period * (1 - self._jitter() / 5))
+            self._interests.schedule(ref, self._monotonic() + self._period * (_EARLY - self._jitter() / 100))
 
     async def _read(self, ref: Ref) -> None:
         now = self._monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from localcluster import ControlPlane
@@ -111,6 +112,28 @@ def test_a_secret_that_changes_is_noticed_without_list_or_watch(
     kube.delete(SECRET, namespace, "key")
     wait_for_state(kube, namespace, "c", "Ready:0:NoSecret")
     assert {r.verb for r in audit.requests(namespace=namespace) if r.resource == "secrets"} == {"get"}
+
+
+def test_a_secret_costs_one_get_a_period_however_many_ask(
+    kube: Kube, namespace: str, shared: OperatorProcess, control_plane: ControlPlane
+) -> None:
+    assert control_plane.audit_log
+    names = ("one", "two")
+    for name in names:
+        kube.create({"metadata": {"name": name, "namespace": namespace}, "stringData": {"token": "x"}}, SECRET)
+    for number in range(12):
+        kube.create(root(namespace, f"s{number}", secret=names[number % 2]), CONFIGMAP)
+    for number in range(12):
+        wait_for_state(kube, namespace, f"s{number}", "Ready:0:token")
+    audit = Audit(control_plane.audit_log)
+
+    def times() -> dict[str, list[float]] | None:
+        asked = [r for r in audit.requests(namespace=namespace) if r.resource == "secrets"]
+        found = {name: [r.time for r in asked if r.name == name] for name in names}
+        return found if all(len(at) >= 4 for at in found.values()) else None
+
+    for at in wait_for(times, "both to be read several times").values():
+        assert all(later - earlier > 0.9 for earlier, later in pairwise(at)), "the period is one second"
 
 
 def test_events_are_counted_not_multiplied(kube: Kube, namespace: str, shared: OperatorProcess) -> None:

@@ -43,6 +43,16 @@ def test_an_unknown_key_names_the_allowed_ones() -> None:
     assert words("REFERENCE", a="b") == ["spec.config.a: a source of type REFERENCE takes no config: remove it"]
 
 
+@pytest.mark.parametrize("type", SOURCES)
+def test_every_type_refuses_an_unknown_key_with_the_allowed_ones(type: str) -> None:
+    [problem] = [p for p in words(type, bogus="hunter2") if "bogus" in p]
+    assert "hunter2" not in problem
+    for key in SOURCES[type].config:
+        assert f"`{key}`" in problem
+    if not SOURCES[type].config:
+        assert "takes no config" in problem
+
+
 def test_a_required_key_is_named() -> None:
     assert words("PVC") == [
         "spec.config.pvcName: is required for type PVC: PersistentVolumeClaim in this namespace that holds the files"
