@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelyard.resources.meta import NAMESPACE, NODE
-from support.cluster import Kube, new_namespace
+from modelyard.resources.meta import DATASET, NAMESPACE, NODE
+from support.cluster import CRD, Kube, Refused, new_namespace
 from support.faultoperator import ForkedOperator
 from support.faultproxy import Fault, FaultProxy, Lane, StaleLists, StreamFault, Write
 from support.faultscenarios import STOPPED_POD, Place, Scenario, Step
@@ -67,6 +69,7 @@ class Stage:
         self.proxy = proxy
         self.recorder = recorder
         self.folder = folder
+        self._alone = threading.Lock()
 
     def play(
         self,
@@ -78,10 +81,24 @@ class Stage:
         settings: Obj | None = None,
     ) -> Outcome:
         """The case; compared with the undisturbed one, if that is given."""
+        with self._alone if scenario.datasets else nullcontext():
+            return self._play(scenario, faults, stream, stale, like, settings)
+
+    def _play(
+        self,
+        scenario: Scenario,
+        faults: tuple[Fault, ...],
+        stream: StreamFault | None,
+        stale: StaleLists | None,
+        like: Outcome | None,
+        settings: Obj | None,
+    ) -> Outcome:
         namespace = new_namespace(self.kube, "fault")
         lane = self.proxy.lane(namespace)
-        place = Place(self.kube, namespace)
+        place = Place(self.kube, namespace, lane.watching)
         own = {**SETTINGS, **(settings or {})}
+        if scenario.datasets:
+            own |= {"dataPlane": "auto", "baize": {"loader": "modelyard", "discoverySeconds": 1}}
         if scenario.shares:
             own["storage"] = {**SETTINGS["storage"], "persistentVolumes": True}
             named = {"name": place.there, "labels": {"to": namespace}}
@@ -97,7 +114,18 @@ class Stage:
             )
         finally:
             operator.end()
+            if scenario.datasets:
+                self._without_datasets(place)
             self.kube.delete(NODE, "", f"node-{namespace}")
+
+    def _without_datasets(self, place: Place) -> None:
+        """For the next case; a CRD goes once all of its objects have gone."""
+        with suppress(Refused):
+            place.withdraw_datasets()
+        deadline = time.monotonic() + STEP_SECONDS
+        while self.kube.find(CRD, "", f"{DATASET.plural}.{DATASET.group}") is not None:
+            assert time.monotonic() < deadline, "the CRD of Datasets stays"
+            time.sleep(0.2)
 
 
 class _Case:

@@ -111,6 +111,8 @@ class Lane:
     leading: threading.Event = field(default_factory=threading.Event)
     frozen: dict[str, bytes] = field(default_factory=dict)
     served: Counter[str] = field(default_factory=Counter)
+    watching: Counter[str] = field(default_factory=Counter)
+    """Open watches by resource."""
 
     def arm(self, *faults: Fault, stream: StreamFault | None = None, stale: StaleLists | None = None) -> None:
         """Counts anew, with these faults ahead."""
@@ -325,16 +327,26 @@ class FaultProxy:
         async with self._session.get(url, headers=headers) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
             await response.prepare(request)
-            async for line in _lines(answer.content):
-                lane.events += 1
-                fault = lane.stream
-                if fault and lane.events >= fault.first and (lane.events - fault.first) % fault.every == 0:
-                    lane.hits.append(f"{fault.what} at event {lane.events} of {target.resource}")
-                    if await _spoil(response, line, fault.what, request):
-                        break
-                else:
-                    await response.write(line)
+            lane.watching[target.resource] += 1
+            try:
+                await _forward(lane, target, answer, response, request)
+            finally:
+                lane.watching[target.resource] -= 1
             return response
+
+
+async def _forward(
+    lane: Lane, target: _Target, answer: aiohttp.ClientResponse, response: web.StreamResponse, request: web.Request
+) -> None:
+    async for line in _lines(answer.content):
+        lane.events += 1
+        fault = lane.stream
+        if fault and lane.events >= fault.first and (lane.events - fault.first) % fault.every == 0:
+            lane.hits.append(f"{fault.what} at event {lane.events} of {target.resource}")
+            if await _spoil(response, line, fault.what, request):
+                break
+        else:
+            await response.write(line)
 
 
 async def _spoil(response: web.StreamResponse, line: bytes, what: str, request: web.Request) -> bool:

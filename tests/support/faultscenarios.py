@@ -7,14 +7,14 @@ and everything that a pod does follows from what its Job is, so that two runs di
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from modelyard.plan import Kind
-from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, NAMESPACE, POD, PVC, SECRET, TRAINING
+from modelyard.resources.meta import DATASET, JOB, MODEL, MODELSOURCE, NAMESPACE, POD, PVC, SECRET, TRAINING
 from support.build import make_claim, make_model, make_secret, make_source, make_training, make_version
-from support.cluster import Kube, path_of
+from support.cluster import CRD, Kube, path_of
 from support.kubelet import Ending
 from support.trainings import ANALYZED, BAD, DONE, STOPPED
 from support.volumes import provide
@@ -29,15 +29,40 @@ SAVE: Obj = {"model": "flowers", "version": "v1"}
 LEFT = json.dumps({**json.loads(DONE), "checkpoint": {"step": 40, "path": "checkpoints/step-00000040"}})
 """The last words of a run that left a checkpoint too."""
 
+_DATASETS = f"{DATASET.plural}.{DATASET.group}"
 LONG_AGO = "2026-01-01T00:00:00Z"
 
 
 class Place:
     """A namespace to act in and to look at."""
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    def __init__(self, kube: Kube, namespace: str, watching: Mapping[str, int]) -> None:
+        """`watching`: the operator's open watches by resource."""
         self.kube = kube
         self.namespace = namespace
+        self._watching = watching
+
+    def serve_datasets(self) -> None:
+        """The cluster gets Datasets. Nobody looks after them."""
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        version = {
+            "name": "v1alpha1",
+            "served": True,
+            "storage": True,
+            "schema": schema,
+            "subresources": {"status": {}},
+        }
+        names = {"kind": DATASET.kind, "plural": DATASET.plural}
+        spec = {"group": DATASET.group, "names": names, "scope": "Namespaced", "versions": [version]}
+        self.kube.create({"metadata": {"name": _DATASETS}, "spec": spec}, CRD)
+
+    def withdraw_datasets(self) -> None:
+        """The cluster has none any more."""
+        self.kube.delete(CRD, "", _DATASETS)
+
+    def watches(self, resource: str) -> bool:
+        """Whether the operator does."""
+        return self._watching.get(resource, 0) > 0
 
     @property
     def there(self) -> str:
@@ -106,6 +131,11 @@ def fetched(pod: Obj) -> Ending:
     return Ending(0, json.dumps(said))
 
 
+def first_fetched(pod: Obj) -> Ending | None:
+    """Revision `a` is fetched at once, `b` never comes to an end."""
+    return None if "revision=b" in json.dumps(pod["spec"]["containers"][0]) else fetched(pod)
+
+
 def trained(*endings: Ending | None) -> Script:
     """How each attempt ends; None goes on until it is stopped. Downloads and analyses work."""
 
@@ -120,13 +150,17 @@ def trained(*endings: Ending | None) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A story. `given` is undisturbed. `shares`: there is another namespace, `there`."""
+    """A story. `given` is undisturbed. `shares`: there is another namespace, `there`.
+
+    `datasets`: whether the cluster has Datasets is part of it, so that no other is played meanwhile.
+    """
 
     name: str
     steps: tuple[Step, ...]
     given: tuple[Step, ...] = ()
     script: Script = fetched
     shares: bool = False
+    datasets: bool = False
 
 
 def _make_model(*versions: Obj) -> Step:
@@ -281,6 +315,41 @@ SCENARIOS = (
             ),
         ),
         given=(_make_model(make_version("v1", revision="a")),),
+    ),
+    Scenario(
+        "changed back midway",
+        (
+            Step(
+                "change",
+                lambda p: p.edit(MODEL, "m", versions=[make_version("v1", revision="b")]),
+                lambda p: len(p.names(PVC)) == 2 and p.entry("v1").get("phase") == "Processing",
+            ),
+            Step(
+                "change back",
+                lambda p: p.edit(MODEL, "m", versions=[make_version("v1", revision="a")]),
+                lambda p: p.names(PVC) == ["mdl-m-v1"] and p.reason(MODEL, "m", "Ready") == "Ready",
+            ),
+        ),
+        given=(_make_model(make_version("v1", revision="a")),),
+        script=first_fetched,
+    ),
+    Scenario(
+        "datasets come and go",
+        (
+            Step("install", lambda p: p.serve_datasets(), lambda p: p.watches("datasets")),
+            Step(
+                "make another",
+                lambda p: p.create(MODEL, make_model("n")),
+                lambda p: p.names(DATASET) == ["mdl-n-v1"] and p.entry("v1", "n").get("reason") == "Downloading",
+            ),
+            Step(
+                "remove",
+                lambda p: p.withdraw_datasets(),
+                lambda p: p.reason(MODEL, "n", "Ready") == "Ready" and not p.watches("datasets"),
+            ),
+        ),
+        given=(_make_model(),),
+        datasets=True,
     ),
     Scenario(
         "version removed",

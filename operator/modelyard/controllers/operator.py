@@ -202,13 +202,13 @@ class Operator:
     async def _lead(self) -> None:
         """From nothing to leading."""
         self._on_signals()
+        self._start("datasets", self._until_datasets_change())  # they may go while they are waited for
         await self._await_kinds()
         for task in await self.feed.start():
             self._supervise(task)
         self._on_signals()  # kopf has just taken them
         await self.resync.until_done()
         self._start("resync", self.resync.run())
-        self._start("datasets", self._until_datasets_change())
         self.health.ready, self.health.words = True, "standby"
         logger.info("Ready: %d roots known. Waiting for the lease.", self._roots())
         await self.lease.acquire()

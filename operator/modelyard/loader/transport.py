@@ -26,6 +26,7 @@ _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK_BYTES = 1 << 18
 _LITTLE_BYTES = 1 << 16
+_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\\]*(?=[/?#]|$)")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 TIMEOUT = httpx2.Timeout(connect=10, read=60, write=30, pool=None)
 
@@ -59,9 +60,14 @@ def base_url(text: str, default: str) -> str:
     return endpoint
 
 
-@functools.lru_cache(maxsize=256)
 def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: what a credential is good for."""
+    start = _START.match(url)
+    return _origin(start[0] if start else url)
+
+
+@functools.lru_cache(maxsize=64)
+def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 

@@ -6,10 +6,14 @@ that ends in / is a folder.
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
 from modelyard.loader.transport import origin
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*/?")
+"""A name in the page's own folder, with nothing to decode: nearly every link of an index."""
 
 
 class _Links(HTMLParser):
@@ -28,8 +32,11 @@ def children(page_url: str, html: str) -> list[tuple[str, str]]:
     parser.feed(html)
     parser.close()
     found: dict[str, str] = {}
-    folder = urlsplit(page_url).path
+    folder, below = urlsplit(page_url).path, urljoin(page_url, ".")
     for link in parser.links:
+        if _PLAIN.fullmatch(link):
+            found.setdefault(link, below + link)
+            continue
         try:
             url = urljoin(page_url, link.strip())
             parts = urlsplit(url)
