@@ -265,8 +265,10 @@ class Operator:
         while True:
             try:
                 self.facts.ca_pem = await self.certificates.ensure()
+                self.health.words = "leading"
                 break
             except errors.ApiError as error:
+                self.health.words = f"the collector's certificates could not be made ({error})"
                 logger.warning("The collector's certificates could not be made (%s); trying again.", error)
                 await asyncio.sleep(_KINDS_RETRY_SECONDS)
         self._start("certificates", self._keep_certificates())

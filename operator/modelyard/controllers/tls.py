@@ -1,6 +1,7 @@
 """The collector's certificates: a long-lived CA and a leaf that is renewed, two Secrets in the operator's namespace.
 
-Only the leader writes them, and only when something is missing, wrong or two thirds through its life. Running Jobs
+Only the leader writes them, and only when something is missing, wrong or two thirds through its life; what somebody
+else made under their names is used where it serves, and never changed. Running Jobs
 carry the CA's certificate inline, so the CA outlives them by far. Private keys stay in the Secrets and in this module.
 """
 
@@ -94,6 +95,9 @@ class Certificates:
     async def _write(self, ref: Ref, old: dict[str, Any] | None, content: Mapping[str, str]) -> None:
         data = {name: base64.b64encode(text.encode()).decode() for name, text in content.items()}
         if old is not None:
+            if (old["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) != MANAGED_BY:
+                what = "holds no usable pair, was not made by Modelyard and stays as it is"
+                raise errors.ConflictError(f"Secret {ref.namespace}/{ref.name} {what}", 409, "NameTaken")
             await self._client.replace(SECRET, {**old, "data": data})
             return
         metadata = {"name": ref.name, "namespace": ref.namespace, "labels": {LABEL_MANAGED_BY: MANAGED_BY}}

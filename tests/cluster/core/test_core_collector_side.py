@@ -98,6 +98,21 @@ def test_certificates_are_made_once_and_mended(
     assert kube.get(SECRET, namespace, CA)["data"] == ca["data"]
 
 
+def test_a_strangers_secret_is_left_alone(
+    kube: Kube, namespace: str, control_plane: ControlPlane, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    theirs = {"metadata": {"name": CA, "namespace": namespace}, "stringData": {"password": "mine"}}
+    made = kube.create(theirs, SECRET)
+    with OperatorProcess(control_plane.kubeconfig, tmp_path, settings) as operator:
+        words = (
+            f"Secret {namespace}/{CA} holds no usable pair, was not made by Modelyard and stays as it is: 409 NameTaken"
+        )
+        wait_for(lambda: words in operator.log.read_text(), "it to say so")
+        assert kube.get(SECRET, namespace, CA) == made
+        kube.delete(SECRET, namespace, CA)
+        wait_for(lambda: kube.find(SECRET, namespace, LEAF), "both to be made once the name is free")
+
+
 def test_the_collector_is_asked_only_while_something_is_downloaded(
     kube: Kube, namespace: str, operator: OperatorProcess, settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from support.build import make_claim, make_model, make_secret, make_source, make
 from support.cluster import wait_for
 from support.downloads import DONE, claims, end_download, failure, jobs
 from support.operator import OperatorProcess
+from support.volumes import provide
 
 World = Any
 ROOT = Path(__file__).resolve().parents[3]
@@ -172,7 +173,7 @@ def test_the_example_of_every_type_is_right(world: World) -> None:
     for name, keys in (secrets | {"git": "ssh-privatekey known_hosts", "kaggle": "username key"}).items():
         world.create(make_secret(name, dict.fromkeys(keys.split(), "x")), SECRET)
     world.create(make_claim("team-models"), PVC)
-    world.kube.merge(PVC, world.namespace, "team-models", {"status": {"phase": "Bound"}}, "status")
+    provide(world.kube, world.namespace, "team-models", ("ReadWriteOnce",))
     for obj in (*sources, *models):
         world.create(obj, MODELSOURCE if obj in sources else MODEL)
     assert {source["spec"]["type"] for source in sources} == set(SOURCES)
