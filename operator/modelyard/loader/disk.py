@@ -16,6 +16,8 @@ from modelyard.loader.failure import LoadError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_BEGIN_WRITING = 2
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_WRITE_BITS = 0o666
 
@@ -66,12 +68,17 @@ def writing(path: Path, needed: int | None) -> Iterator[None]:
         raise
 
 
+def begin_writing(handle: int, offset: int, count: int) -> None:
+    """Has these bytes of a file written out while more of it arrive: else all would wait for the end. Only a hint."""
+    if (begin := getattr(_LIBC, "sync_file_range", None)) is not None:
+        begin(handle, ctypes.c_int64(offset), ctypes.c_int64(count), _BEGIN_WRITING)
+
+
 def sync(path: Path) -> None:
     """Makes everything written to the file system of `path` durable: one call, whatever the number of files."""
-    libc = ctypes.CDLL(None, use_errno=True)
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        if libc.syncfs(handle) != 0:
+        if _LIBC.syncfs(handle) != 0:
             raise OSError(ctypes.get_errno(), "syncfs")
     finally:
         os.close(handle)
@@ -79,10 +86,9 @@ def sync(path: Path) -> None:
 
 def exchange(one: Path, other: Path) -> bool:
     """Swaps two folders in one step; False where the file system can't."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
+    if not hasattr(_LIBC, "renameat2"):
         return False
-    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+    if _LIBC.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
     code = ctypes.get_errno()
     if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):

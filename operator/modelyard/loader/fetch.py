@@ -16,7 +16,7 @@ from typing import Protocol
 
 from modelyard.loader.console import say
 from modelyard.loader.content import Algorithm, Body, RemoteFile, Source
-from modelyard.loader.disk import Access, require, writing
+from modelyard.loader.disk import Access, begin_writing, require, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
 from modelyard.loader.progress import Progress
@@ -28,6 +28,7 @@ WINDOW = 8 << 30
 """The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
 LITTLE = 1 << 16
 """Up to so many bytes a file is fetched into memory and written once: what a kill costs of it is less than its part."""
+_WRITE_OUT_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
 _BLOCK = 4096
 
@@ -246,7 +247,7 @@ class Fetcher:
         return offset, digests
 
     def _copy(self, work: _Work, body: Body, handle: int, offset: int, digests: _Digests) -> int:
-        size = work.file.size
+        size, written = work.file.size, offset
         for chunk in body.chunks():
             with writing(self._staging.tree, None if size is None else size - offset):
                 view = memoryview(chunk)
@@ -254,6 +255,9 @@ class Fetcher:
                     view = view[os.write(handle, view) :]
             digests.update(chunk)
             offset += len(chunk)
+            if offset - written >= _WRITE_OUT_BYTES:
+                begin_writing(handle, written, offset - written)
+                written = offset
             self._received(work, len(chunk))
             if size is not None and offset > size:
                 break  # more than announced: no need to take it all to know that it is wrong

@@ -179,12 +179,11 @@ def test_the_example_of_every_type_is_right(world: World) -> None:
     assert {source["spec"]["type"] for source in sources} == set(SOURCES)
     for source in sources:
         world.source_reason("Ready", "Ready", source["metadata"]["name"])
-    waiting = {"on-nfs": "NfsNotAllowed", "of-another-team": "NotShared", "in-a-claim": "Ready"}
+    there = {"in-a-claim": {"phase": "Ready"}, "on-nfs": {"phase": "Ready"}}
+    there["of-another-team"] = {"phase": "Pending", "reason": "NotShared"}
     for model in models:
         name, version = model["metadata"]["name"], model["spec"]["versions"][0]["name"]
-        reason = wait_for(lambda n=name, v=version: world.entry(v, n).get("reason"), f"an entry of {name}")  # type: ignore[misc]
-        print(name, reason, world.entry(version, name).get("message"))
-        assert reason == waiting.get(name, "Downloading")
+        world.wait_for_entry(version, name, **there.get(name, {"phase": "Processing", "reason": "Downloading"}))
 
 
 def test_a_source_in_use_stays_says_why_and_goes_with_the_last_model(world: World) -> None:
