@@ -11,7 +11,7 @@ import yaml
 
 from localcluster import ControlPlane
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, PVC, SECRET
-from modelyard.resources.sources import SOURCES
+from modelyard.resources.sourcetypes import SOURCES
 from support.audit import Audit
 from support.build import make_claim, make_model, make_secret, make_source, make_version
 from support.cluster import wait_for
