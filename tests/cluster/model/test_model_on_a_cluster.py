@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from localcluster import ControlPlane
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, PVC, SECRET
-from modelyard.resources.sourcetypes import SOURCES
 from support.audit import Audit
 from support.build import make_claim, make_model, make_secret, make_source, make_version
 from support.cluster import wait_for
 from support.downloads import DONE, claims, end_download, failure, jobs
 from support.operator import OperatorProcess
-from support.volumes import provide
 
 World = Any
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def fetched(world: World, *versions: Any, **fields: Any) -> None:
@@ -164,26 +159,6 @@ def test_absent_removes_and_a_plain_model_goes_with_all_it_has(world: World) -> 
     world.gone(MODEL, "m")
     wait_for(lambda: claims(world.kube, world.namespace) == [], "all volumes to go")
     wait_for(lambda: jobs(world.kube, world.namespace) == [], "all Jobs to go")
-
-
-def test_the_example_of_every_type_is_right(world: World) -> None:
-    found = list(yaml.safe_load_all((ROOT / "examples/sources.yaml").read_text()))
-    sources, models = ([o for o in found if o["kind"] == kind] for kind in ("ModelSource", "Model"))
-    secrets = {"hugging-face": "token", "bucket": "access-key secret-key", "files": "username password"}
-    for name, keys in (secrets | {"git": "ssh-privatekey known_hosts", "kaggle": "username key"}).items():
-        world.create(make_secret(name, dict.fromkeys(keys.split(), "x")), SECRET)
-    world.create(make_claim("team-models"), PVC)
-    provide(world.kube, world.namespace, "team-models", ("ReadWriteOnce",))
-    for obj in (*sources, *models):
-        world.create(obj, MODELSOURCE if obj in sources else MODEL)
-    assert {source["spec"]["type"] for source in sources} == set(SOURCES)
-    for source in sources:
-        world.source_reason("Ready", "Ready", source["metadata"]["name"])
-    there = {"in-a-claim": {"phase": "Ready"}, "on-nfs": {"phase": "Ready"}}
-    there["of-another-team"] = {"phase": "Pending", "reason": "NotShared"}
-    for model in models:
-        name, version = model["metadata"]["name"], model["spec"]["versions"][0]["name"]
-        world.wait_for_entry(version, name, **there.get(name, {"phase": "Processing", "reason": "Downloading"}))
 
 
 def test_a_source_in_use_stays_says_why_and_goes_with_the_last_model(world: World) -> None:
