@@ -269,6 +269,7 @@ def calm(cluster: Cluster) -> None:
 @example(life=[*FETCHED, (("delete", "claim and job"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
 @example(life=[*FETCHED, (("delete", "claim"), 8), (("wait", 1), 1), (("wait", 1), 0)], first=[])
 @example(life=[(("versions", [{"name": "v1", "repo": "org/a"}]), 1), (("delete", "source"), 1)], first=[])
+@example(life=[(("use", "start"), 1), (("delete", "source"), 1)], first=[])
 def test_every_interrupted_life_ends_as_an_undisturbed_one(
     life: list[tuple[tuple[str, Any], int]], first: list[Any]
 ) -> None:
@@ -294,7 +295,10 @@ def test_every_interrupted_life_ends_as_an_undisturbed_one(
             interrupted.world.apply(interrupted.plan(ref), upto)
             check(interrupted)
             calm(interrupted)
-            assert summary(interrupted.world) in wanted
+            final = summary(interrupted.world)
+            # It may come to know it between the claim and the Job, too: then the claim is there and waits for it.
+            waiting = final[0] == wanted[0][0] and wanted[0][1] <= final[1] <= wanted[1][1]
+            assert final in wanted or waiting
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
