@@ -107,7 +107,7 @@ test-collector: $(DEV)/bin/python ## The collector's store on SQLite and on a Po
 
 .PHONY: test-training
 test-training: $(DEV)/bin/python ## The trainer on the CPU: quality, kill and resume, bad input
-	@$(PYTEST) tests/training
+	@OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist worksteal tests/training
 
 .PHONY: test-cluster
 test-cluster: $(DEV)/bin/python ## The operator against a real control plane
