@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+import urllib3
 from urllib3 import exceptions as errors
 
-from modelyard.loader import wire
 from modelyard.loader.content import Algorithm
 from modelyard.loader.failure import LoadError
 
@@ -125,11 +129,12 @@ def unreachable(error: BaseException, url: str) -> LoadError:
 class Response:
     """An answer with its body unread. `url` is the one that gave it, after redirects."""
 
-    def __init__(self, raw: wire.Raw, url: str) -> None:
+    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str, *, empty: bool) -> None:
         self.status_code = raw.status
-        self.headers = raw.headers
+        self.headers: Mapping[str, str] = raw.headers
         self.url = url
         self._raw = raw
+        self._empty = empty
 
     def chunks(self) -> Iterator[bytes]:
         """Bytes as they arrive, as they are on the wire.
@@ -138,14 +143,19 @@ class Response:
             LoadError: Unreachable when the connection breaks.
         """
         try:
-            while chunk := self._raw.read1(_CHUNK_BYTES):
+            while chunk := self._raw.read1(_CHUNK_BYTES, decode_content=False):
                 yield chunk
-        except OSError as error:
+        except errors.HTTPError as error:
             raise unreachable(error, self.url) from None
 
     def close(self) -> None:
         """Lets go of the connection: for the next request, where the answer is at its end or the rest is little."""
-        self._raw.close(_LITTLE_BYTES)
+        rest = self._raw.length_remaining
+        if self._empty or (rest is not None and rest <= _LITTLE_BYTES):
+            self._raw.drain_conn()
+        else:
+            self._raw.close()
+        self._raw.release_conn()
 
 
 class HttpBody:
@@ -190,7 +200,10 @@ class Transport:
         self._credentials = dict(credentials)
         self._trusted = origin(trusted)
         self._explain = explain
-        self._connections = wire.Connections(httpx2.create_ssl_context)
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it quotes what servers and errors say
+        self._proxies = getproxies()
+        self._pools: dict[tuple[str | None, str], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def send(
@@ -230,11 +243,35 @@ class Transport:
     def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Response:
         sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
-            return Response(self._connections.request(method, url, sent, content), url)
-        except (wire.UnsendableError, UnicodeError):
-            raise LoadError("BadInput", "The address, or a credential, holds what HTTP can't carry.") from None
-        except OSError as error:
+            raw = self._pool(url).request(
+                method, url, body=content, headers=sent, redirect=False, preload_content=False, decode_content=False
+            )
+        except errors.LocationValueError:
+            raise LoadError("BadInput", "The address is not a valid URL.") from None
+        except errors.HTTPError as error:
             raise unreachable(error, url) from None
+        except ValueError:
+            raise LoadError("BadInput", "The address, or a credential, holds what HTTP can't carry.") from None
+        return Response(raw, url, empty=method == "HEAD")
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The connections to use: straight, or by the proxy that the environment names for this URL."""
+        parts = urlsplit(url)
+        found = self._proxies.get(parts.scheme) or self._proxies.get("all")
+        proxy = None if not found or proxy_bypass(parts.hostname or "") else found
+        key = proxy, parts.scheme
+        with self._lock:
+            if key not in self._pools:
+                settings: dict[str, Any] = {
+                    "retries": False,
+                    "timeout": urllib3.Timeout(connect=10, read=60),
+                    "maxsize": 16,
+                }
+                if parts.scheme == "https":  # reading all authorities takes its time
+                    settings["ssl_context"] = httpx2.create_ssl_context()
+                made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+                self._pools[key] = made
+            return self._pools[key]
 
     @staticmethod
     def _follow(url: str, location: str) -> str:

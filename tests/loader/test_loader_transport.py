@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-from modelyard.loader.wire import BrokenError, Connections, Raw, UnsendableError
+from modelyard.loader.failure import LoadError
+from modelyard.loader.transport import Transport
 from support.loading import free_port
 
 
@@ -51,57 +50,47 @@ class Scripted:
                 return
 
 
-@pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    return Connections(ssl.create_default_context)
 
 
-def whole(raw: Raw) -> bytes:
-    found = b""
-    while data := raw.read1(7):
-        found += data
-    raw.close(1 << 16)
-    return found
+def transport(url: str, **credentials: str) -> Transport:
+    return Transport(credentials=credentials, trusted=url)
 
 
-def test_every_framing_of_a_body(connections: Connections) -> None:
+def whole(asked: Transport, url: str, method: str = "GET") -> bytes:
+    with asked.send(method, url) as response:
+        return b"".join(response.chunks())
+
+
+def test_every_framing_of_a_body() -> None:
     server = Scripted(
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Twice: a\r\nx-twice: b\r\n\r\nhello world",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nhello world",),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTT", b"P/1.1 206 \r\nContent-Le", b"ngth: 3\r\n\r", b"\nabc"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhel",
             b"lo\r\n6\r\n world\r\n0\r\nT: 1\r\n\r\n",
         ),
-        (b"HTTP/1.1 204 None\r\n\r\n",),
-        (b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nup to", b" the end"),
     )
-    raw = connections.request("GET", f"{server.url}/a b?q=é", {})
-    assert (raw.status, raw.headers["x-twice"], whole(raw)) == (200, "a, b", b"hello world")
+    asked = transport(server.url)
+    assert whole(asked, f"{server.url}/a b?q=é") == b"hello world"
     assert server.heads[0].startswith(b"GET /a%20b?q=%C3%A9 HTTP/1.1\r\nHost: 127.0.0.1:")
-    for expected in (b"abc", b"hello world", b"", b""):
-        assert whole(connections.request("GET", server.url, {})) == expected
-    assert whole(connections.request("GET", server.url, {})) == b"up to the end"
+    for expected in (b"abc", b"hello world", b"up to the end"):
+        assert whole(asked, server.url) == expected
     assert server.connections == 1
 
 
-def test_an_answer_to_head_has_no_body(connections: Connections) -> None:
+def test_an_answer_to_head_has_no_body() -> None:
     server = Scripted(
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",), (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",)
     )
-    assert whole(connections.request("HEAD", server.url, {})) == b""
-    assert whole(connections.request("GET", server.url, {})) == b"x"
+    asked = transport(server.url)
+    assert whole(asked, server.url, "HEAD") == b""
+    assert whole(asked, server.url) == b"x"
     assert server.connections == 1
-
-
-def test_a_kept_connection_that_was_closed_is_replaced(connections: Connections) -> None:
-    good = (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",)
-    server = Scripted(good, None, good)
-    assert whole(connections.request("GET", server.url, {})) == b"x"
-    assert whole(connections.request("GET", server.url, {})) == b"x"
-    assert (server.connections, len(server.heads)) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -111,46 +100,48 @@ def test_a_kept_connection_that_was_closed_is_replaced(connections: Connections)
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhel",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\nConnection: close\r\n\r\nx",
-        b"HTTP/1.1 200 OK\r\nno colon here, close\r\n\r\n",
         b"SSH-2.0-close\r\n\r\n",
-        b"HTTP/1.1 200 OK, and then close",
     ],
 )
-def test_what_is_cut_or_garbled_is_said(connections: Connections, answer: bytes) -> None:
+def test_what_is_cut_or_garbled_is_said(answer: bytes) -> None:
     server = Scripted((answer,))
-    with pytest.raises(BrokenError):
-        whole(connections.request("GET", server.url, {}))
+    with pytest.raises(LoadError) as refusal:
+        whole(transport(server.url), server.url)
+    assert (refusal.value.reason, refusal.value.retryable) == ("Unreachable", True)
 
 
-def test_an_unread_rest_is_read_where_it_is_little(connections: Connections) -> None:
-    answer = (b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\nwords",)
-    server = Scripted(answer, answer, answer)
-    connections.request("GET", server.url, {}).close(5)
-    connections.request("GET", server.url, {}).close(4)
-    connections.request("GET", server.url, {}).close(4)
+def test_an_unread_rest_is_read_where_it_is_little() -> None:
+    little = (b"HTTP/1.1 404 No\r\nContent-Length: 5\r\n\r\nwords",)
+    much = (b"HTTP/1.1 404 No\r\nContent-Length: 1000000\r\n\r\nwords",)
+    server = Scripted(little, much, little)
+    asked = transport(server.url)
+    for _ in range(3):
+        with pytest.raises(LoadError, match="404"):
+            whole(asked, server.url)
     assert server.connections == 2
 
 
-def test_a_header_can_not_smuggle_another(connections: Connections) -> None:
-    with pytest.raises(UnsendableError):
-        connections.request("GET", "http://127.0.0.1:1/", {"Authorization": "Bearer a\r\nX: y"})
+def test_a_header_can_not_smuggle_another() -> None:
+    with pytest.raises(LoadError, match="HTTP can't carry") as refusal:
+        whole(transport("http://127.0.0.1:1/", Authorization="Bearer a\r\nX: y"), "http://127.0.0.1:1/")
+    assert "Bearer" not in str(refusal.value)
 
 
 def test_proxies_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = (b"HTTP/1.1 407 No\r\nConnection: close\r\n\r\n",)
     server = Scripted((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",), refusal)
-    monkeypatch.setenv("http_proxy", server.url.replace("//", "//me:pass@"))
+    monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setenv("https_proxy", server.url)
     monkeypatch.setenv("no_proxy", "elsewhere.invalid")
-    connections = Connections(ssl.create_default_context)
-    assert whole(connections.request("GET", "http://models.invalid/a", {})) == b"ok"
-    assert server.heads[0].startswith(b"GET http://models.invalid/a HTTP/1.1\r\nHost: models.invalid\r\n")
-    assert b"\r\nProxy-Authorization: Basic bWU6cGFzcw==\r\n" in server.heads[0]
-    connections = Connections(ssl.create_default_context)
-    with pytest.raises(OSError, match="Tunnel"):
-        connections.request("GET", "https://models.invalid/a", {"Authorization": "Bearer x"})
+    assert whole(transport("http://models.invalid"), "http://models.invalid/a") == b"ok"
+    assert server.heads[0].startswith(b"GET http://models.invalid/a HTTP/1.1\r\n")
+    assert b"\r\nHost: models.invalid\r\n" in server.heads[0]
+    with pytest.raises(LoadError) as told:
+        whole(transport("https://models.invalid", Authorization="Bearer x"), "https://models.invalid/a")
+    assert told.value.reason == "Unreachable"
     assert server.heads[1].startswith(b"CONNECT models.invalid:443 ")
     assert b"Bearer" not in server.heads[1]
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(ConnectionRefusedError):
-        connections.request("GET", f"http://127.0.0.1:{free_port()}/", {})
+    url = f"http://127.0.0.1:{free_port()}/"
+    with pytest.raises(LoadError, match="refuses connections"):
+        whole(transport(url), url)
