@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
@@ -28,20 +29,21 @@ from modelyard.statusapi.schemas.answers import (
     Point,
     SeriesList,
 )
-from modelyard.statusapi.schemas.base import pick
+from modelyard.statusapi.schemas.base import Dto, pick
 
 router = APIRouter()
 _ONE: Final = "/namespaces/{namespace}/trainings/{name}"
+_Route = TypeVar("_Route", bound=Callable[..., Any])
 _Plural = Literal["models", "modelsources", "trainings", "pods", "datasets"]
 
 
-@router.get(
-    f"{_ONE}/metrics",
-    tags=["trainings"],
-    operation_id="training-metrics",
-    response_model=SeriesList,
-    responses=problems.documented(404),
-)
+def _part(path: str, operation: str, model: type[Dto], tag: str = "trainings") -> Callable[[_Route], _Route]:
+    """A path of one object's part."""
+    documented = problems.documented(404)
+    return router.get(path, tags=[tag], operation_id=operation, response_model=model, responses=documented)
+
+
+@_part(f"{_ONE}/metrics", "training-metrics", SeriesList)
 async def metrics(
     request: Request,
     service: Shared,
@@ -90,13 +92,7 @@ async def metrics(
     return answer(request, found)
 
 
-@router.get(
-    f"{_ONE}/epochs",
-    tags=["trainings"],
-    operation_id="training-epochs",
-    response_model=Epochs,
-    responses=problems.documented(404),
-)
+@_part(f"{_ONE}/epochs", "training-epochs", Epochs)
 async def epochs(request: Request, service: Shared, caller: Asking, namespace: Namespace, name: Name) -> Response:
     """Metrics at the end of the last 50 epochs."""
     obj = await service.get(caller, TRAININGS, namespace, name)
@@ -104,13 +100,7 @@ async def epochs(request: Request, service: Shared, caller: Asking, namespace: N
     return answer(request, Epochs(items=rows))
 
 
-@router.get(
-    f"{_ONE}/attempts",
-    tags=["trainings"],
-    operation_id="training-attempts",
-    response_model=Attempts,
-    responses=problems.documented(404),
-)
+@_part(f"{_ONE}/attempts", "training-attempts", Attempts)
 async def attempts(request: Request, service: Shared, caller: Asking, namespace: Namespace, name: Name) -> Response:
     """The current attempt and the last 10 that are over, newest first."""
     obj = await service.get(caller, TRAININGS, namespace, name)
@@ -123,13 +113,7 @@ async def attempts(request: Request, service: Shared, caller: Asking, namespace:
     return answer(request, Attempts(items=items))
 
 
-@router.get(
-    "/namespaces/{namespace}/{plural}/{name}/events",
-    tags=["events"],
-    operation_id="object-events",
-    response_model=Events,
-    responses=problems.documented(404),
-)
+@_part("/namespaces/{namespace}/{plural}/{name}/events", "object-events", Events, "events")
 async def events(
     request: Request, service: Shared, caller: Asking, namespace: Namespace, plural: _Plural, name: Name
 ) -> Response:
@@ -140,13 +124,7 @@ async def events(
     return answer(request, Events(items=await events_of(service.client, obj)))
 
 
-@router.get(
-    f"{_ONE}/logs",
-    tags=["trainings"],
-    operation_id="training-logs",
-    response_model=LogTail,
-    responses=problems.documented(404),
-)
+@_part(f"{_ONE}/logs", "training-logs", LogTail)
 async def logs(
     request: Request,
     service: Shared,
