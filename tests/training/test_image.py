@@ -210,6 +210,40 @@ def test_a_pretrained_vit_and_a_timm_backbone_learn_and_load(trainer: Callable[.
             np.testing.assert_allclose(stock, found, atol=1e-5)
 
 
+def test_the_size_of_pictures_is_what_the_base_model_can_take(trainer: Callable[..., Any], tmp_path: Path) -> None:
+    from transformers import (
+        BitImageProcessor,
+        Dinov2Config,
+        Dinov2ForImageClassification,
+        ViTConfig,
+        ViTForImageClassification,
+    )
+
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    # As the real one: positions for larger pictures than those that it was made for.
+    dino = Dinov2Config(image_size=56, patch_size=14, mlp_ratio=1, **shape)
+    Dinov2ForImageClassification(dino).save_pretrained(tmp_path / "dino")
+    BitImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 28, "width": 28}).save_pretrained(
+        tmp_path / "dino"
+    )
+    vit = ViTConfig(image_size=16, patch_size=8, intermediate_size=32, **shape)
+    ViTForImageClassification(vit).save_pretrained(tmp_path / "vit")
+    sizes = {("dino", None): 28, ("dino", 42): 42, ("vit", None): 16, ("vit", 24): None}
+    for (base, asked), found in sizes.items():
+        params = {"epochs": 1, **({"imageSize": asked} if asked else {})}
+        run = trainer(
+            {**CONFIG, "params": params, "model": {"kind": "Full"}}, name=f"{base}-{asked}", model=tmp_path / base
+        )
+        as_folders(run.root / "data", 40)
+        code, result = run.here()
+        if found is None:
+            assert code == 64
+            assert "can't take pictures of 24 by 24: set imageSize to 16" in result["message"]
+        else:
+            assert code == 0, result
+            assert run.metadata()["notes"]["imageSize"] == found
+
+
 def test_regression_says_the_targets_unit(trainer: Callable[..., Any]) -> None:
     rows = [
         {"image": {"bytes": c, "path": ""}, "shade": float(np.asarray(Image.open(io.BytesIO(c))).mean())}

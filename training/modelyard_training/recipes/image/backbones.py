@@ -81,9 +81,10 @@ def edge(base: Path | None, params: dict[str, Any]) -> int:
         fixed = bool(known.get("fixed_input_size"))
     else:
         check_transformers(base, config)
-        own = config["image_size"] if isinstance(config.get("image_size"), int) else None
-        fixed = own is not None
-        own = own or _edge((_json(base / "preprocessor_config.json") or {}).get("size"))
+        # What it was trained with; the configuration may name what its positions are counted for (DINOv2's do 518).
+        given = _json(base / "preprocessor_config.json") or {}
+        own = _edge(given.get("crop_size")) if given.get("do_center_crop") else None
+        own, fixed = own or _edge(given.get("size")) or _edge(config.get("image_size")), False
     if size is not None and size != own and fixed:
         raise BadInput(f"imageSize is {size}, but the base model takes {own}: leave imageSize out.")
     return size or own or 224
@@ -147,6 +148,13 @@ def _transformers(base: Path, config: dict[str, Any], size: int, names: list[str
         ),
         "weights",
     )
+    try:
+        with torch.no_grad():
+            model(pixel_values=torch.zeros(1, 3, size, size))
+    except (ValueError, RuntimeError):
+        raise BadInput(
+            f"The base model can't take pictures of {size} by {size}: set imageSize to {config.get('image_size', 224)}."
+        ) from None
     given = _json(base / "preprocessor_config.json") or {}
     mean, std = (tuple(given.get(name) or _HALF) for name in ("image_mean", "image_std"))
     return _stock(model, str(config["model_type"]), size, mean, std)
