@@ -69,7 +69,8 @@ async def connect(component: str, pool: int = 64, observer: Observer | None = No
             " run in a pod with a service account."
         ) from None
     configuration.connection_pool_maxsize = pool
-    configuration.retries = False
+    # False would be zero tries, which is never reached: 5xx would be tried again in silence and for ever.
+    configuration.retries = None
     # aiohttp looks for a proxy and a .netrc file at each request, in a thread: dear where there is no proxy at all.
     configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
     api = kube.ApiClient(configuration)
