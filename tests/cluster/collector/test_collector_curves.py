@@ -106,6 +106,7 @@ def test_curves_outlive_the_collector_and_go_with_their_training(restarted: Worl
     assert world.stop() == 0
     world.store = {"sweepSeconds": 0.5}
     world.start()
+    wait(lambda: world.series(run.uid).status == 200)  # until its store is open it says when to ask again
     assert values(world.series(run.uid)) == [(1, 0.5)]
     world.kubectl("-n", "team-a", "delete", "training", run.name)
     wait(lambda: not values(world.series(run.uid)))
