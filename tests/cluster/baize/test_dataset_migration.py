@@ -41,7 +41,7 @@ REPOS = {
     "hub": "org/repo",
     "private": "org/repo",
     "scope": "org/repo",
-    "bucket": "bucket/folder",
+    "bucket": "s3://bucket/folder",
     "git": "https://git.example/org/repo.git",
 }
 
