@@ -190,6 +190,71 @@ def text(root: Path) -> bench.Row:
     return bench.more_is_better("text-classification, BERT", "steps/s", *turns(we, they), "HF Trainer", 1.2)
 
 
+def digits(folder: Path, count: int) -> Path:
+    """Digits of 32 pixels as files, a folder for each class."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    known = load_digits()
+    for number in range(count):
+        at = number % len(known.target)
+        place = folder / str(known.target[at])
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = (known.images[at] * 15).astype(np.uint8)
+        Image.fromarray(pixels).resize((32, 32)).save(place / f"{number}.png")
+    return folder
+
+
+def vit(folder: Path) -> Path:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    torch.manual_seed(5)
+    config = ViTConfig(image_size=32, patch_size=4, num_labels=10, **shape)
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def image(root: Path) -> bench.Row:
+    from datasets import load_dataset
+    from transformers import AutoImageProcessor, AutoModelForImageClassification, Trainer, TrainingArguments
+
+    data, base = digits(root / "digit-files", BATCH * (STEPS + 10)), vit(root / "vit")
+    params = {
+        "batchSize": BATCH,
+        "maxSteps": STEPS,
+        "learningRate": RATE,
+        "imageSize": 32,
+        "augment": "None",
+    }
+    config = {"recipe": "image-classification", "params": params, "dataset": {"split": {"validationFraction": 0.05}}}
+
+    def we() -> float:
+        loop = ours(root, "image", config, data, base)
+        loop.run(None)
+        return rate(loop.ends)
+
+    def they() -> float:
+        processor = AutoImageProcessor.from_pretrained(base, use_fast=True)
+
+        def read(rows: dict[str, Any]) -> dict[str, Any]:
+            pixels = processor([picture.convert("RGB") for picture in rows["image"]], return_tensors="pt")
+            return {**pixels, "labels": rows["label"]}
+
+        rows = load_dataset("imagefolder", data_dir=str(data), split="train", cache_dir=str(root / "cache"))
+        callback, ends = clock()
+        Trainer(
+            model=AutoModelForImageClassification.from_pretrained(base),
+            args=TrainingArguments(**arguments(root, remove_unused_columns=False)),
+            train_dataset=rows.with_transform(read),
+            callbacks=[callback],
+        ).train()
+        return rate(ends)
+
+    return bench.more_is_better("image-classification, ViT", "steps/s", *turns(we, they), "HF Trainer", 1.2)
+
+
 def _language(root: Path, count: int) -> tuple[Path, Path, dict[str, Any], list[str]]:
     data, base = root / "language", root / "llama"
     if not base.exists():
@@ -489,7 +554,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        rows = [text(root), language(root), pictures(root), plain(root), accuracy(root), *start(root)]
+        rows = [text(root), image(root), language(root), pictures(root), plain(root), accuracy(root), *start(root)]
     bench.publish("train", rows)
 
 
