@@ -252,7 +252,7 @@ def release(world: World, job: Ref, code: int = 75, message: str = STOPPED) -> N
     if pod in world.objects:
         if world.objects[pod]["status"].get("phase") == "Running":
             end(world, pod, code, message)
-        world.objects.pop(pod)
+        world.last_seen.append(world.objects.pop(pod))
     if job in world.objects:
         world.edit(job, lambda o: o["metadata"].pop("finalizers", None))
     world.settle()

@@ -32,7 +32,7 @@ from modelyard.plan import (
     SetFinalizers,
 )
 from modelyard.resources.meta import JOB, POD, PVC, ROOT_KINDS
-from modelyard.resources.objects import ref_to
+from modelyard.resources.objects import controller_uid, ref_to
 from modelyard.resources.times import format_time
 
 Obj = dict[str, Any]
@@ -54,6 +54,8 @@ class World:
     events: Events = field(default_factory=list)
     taken: dict[Ref, Obj] = field(default_factory=dict)
     """Objects that a create met, as the operator's facts keep them."""
+    last_seen: list[Obj] = field(default_factory=list)
+    """Pods that are gone, as the operator's store remembers them until it starts again."""
     _counter: int = 0
     _applied: dict[tuple[Ref, str], Obj] = field(default_factory=dict)
     _indexes: dict[str, tuple[Kind, Callable[[Obj], Iterable[str]]]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class World:
         clone.objects = dict(self.objects)
         clone.events = list(self.events)
         clone.taken = dict(self.taken)
+        clone.last_seen = list(self.last_seen)
         clone._applied = dict(self._applied)
         clone._indexes = dict(self._indexes)
         return clone
@@ -219,6 +222,10 @@ class World:
     def list(self, kind: Kind, namespace: str | None = None) -> Sequence[Obj]:
         """All objects of a kind."""
         return [o for r, o in self.objects.items() if r.kind == kind and namespace in (None, r.namespace)]
+
+    def departed(self, owner: str) -> list[Obj]:
+        """The pods of that controller that are gone."""
+        return [pod for pod in self.last_seen if controller_uid(pod) == owner]
 
     def owned(self, uid: str, kind: Kind | None = None) -> Sequence[Obj]:
         """What has an owner reference to that uid, of one kind or of all."""

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
 from modelyard.plan import Key, Kind, Obj
-from modelyard.resources.meta import JOB
+from modelyard.resources.meta import JOB, POD
+from modelyard.resources.objects import controller_uid
 
 EventType = Literal["ADDED", "MODIFIED", "DELETED"] | None
 IndexFn = Callable[[Obj], Iterable[str]]
 Objects = list[Obj]
 
 _TOMBSTONES = 20_000
+_DEPARTED_OWNERS, _DEPARTED_EACH = 1_000, 64
 _SHARED_LENGTH = 40
 _T = TypeVar("_T")
 
@@ -55,6 +57,7 @@ class Store:
         self._index_fns: dict[str, tuple[Kind, IndexFn]] = {}
         self._indexes: dict[str, dict[str, set[Key]]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
+        self._departed: OrderedDict[str, Objects] = OrderedDict()
         self._clock = 0
 
     # ---- reading
@@ -73,6 +76,13 @@ class Store:
         """The objects with an ownerReference to `uid`, of one kind or of all."""
         found = sorted(self._owned.get(uid, ()), key=lambda item: (item[0], item[1]))
         return [self._objects[k][key].obj for k, key in found if kind is None or k == kind]
+
+    def departed(self, owner: str) -> Objects:
+        """The last pods of that controller that are gone, as they were last seen.
+
+        For what a pod says as it ends: it may be gone a moment later. Nothing must depend on it, a restart forgets it.
+        """
+        return self._departed.get(owner, [])
 
     def add_index(self, name: str, kind: Kind, fn: IndexFn) -> None:
         """Makes `indexed(name, value)` answer with the objects of `kind` for which `fn` yields `value`.
@@ -179,12 +189,14 @@ class Store:
             return None
         if version_of(entry.obj) > version_of(obj):
             return None
-        return self._remove(kind, key, version_of(obj))
+        return self._remove(kind, key, version_of(obj), obj)
 
-    def _remove(self, kind: Kind, key: Key, at_version: int) -> Change:
+    def _remove(self, kind: Kind, key: Key, at_version: int, last: Obj | None = None) -> Change:
         entry = self._objects[kind].pop(key)
         self._unindex(kind, key, entry.obj)
         self._bury(entry.obj["metadata"]["uid"], at_version)
+        if kind == POD:
+            self._remember(entry.obj if last is None else _slim(kind, last))
         return Change(kind, entry.obj, None)
 
     def _bury(self, uid: str, version: int) -> None:
@@ -192,6 +204,12 @@ class Store:
         self._gone[uid] = max(version, self._gone.pop(uid, -1))
         while len(self._gone) > _TOMBSTONES:
             self._gone.popitem(last=False)
+
+    def _remember(self, pod: Obj) -> None:
+        if owner := controller_uid(pod):
+            self._departed[owner] = [*self._departed.pop(owner, ()), pod][-_DEPARTED_EACH:]
+            while len(self._departed) > _DEPARTED_OWNERS:
+                self._departed.popitem(last=False)
 
     def _index(self, name: str, key: Key, obj: Obj) -> None:
         _, fn = self._index_fns[name]

@@ -144,9 +144,9 @@ class KubernetesCompute:
         wanted = placing.requested(compute, defaults.default_cpu, defaults.default_memory)
         return capacity.explain(compute, wanted, nodes)
 
-    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
-        """The attempt as its Job and its pods show it."""
-        return observe(attempt, job, pods)
+    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj], departed: Sequence[Obj] = ()) -> Attempt:
+        """The attempt as its Job, its pods and the last words of those that are gone show it."""
+        return observe(attempt, job, pods, departed)
 
 
 def _together(nodes: int) -> dict[str, Any]:

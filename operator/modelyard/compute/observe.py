@@ -17,12 +17,23 @@ from modelyard.resources.times import parse_time
 INDEX_ANNOTATION: Final = "batch.kubernetes.io/job-completion-index"
 
 
-def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
-    """The attempt as its Job (None: there is none) and the pods that belong to it show it."""
+def observe(number: int, job: Obj | None, pods: Sequence[Obj], departed: Sequence[Obj] = ()) -> Attempt:
+    """The attempt as its Job (None: there is none) and the pods that belong to it show it.
+
+    A pod that is stopped is gone a moment after it has ended: its last words are those of the `departed`.
+    """
     pods = sorted(pods, key=_index)
     running_pods = [p for p in pods if not is_over(p)]
+    over = [p for p in (*pods, *departed) if is_over(p)]
     if job is None:
-        return Attempt(number, live=bool(running_pods), deleting=bool(running_pods), **_placement(pods, len(pods)))
+        return Attempt(
+            number,
+            live=bool(running_pods),
+            deleting=bool(running_pods),
+            outcome=outcome(None, over) if over and not running_pods else None,
+            released=_released(None, over) if not running_pods else None,
+            **_placement(pods, len(pods)),
+        )
     meta, condition = job["metadata"], job_condition(job)
     deleting, suspended = "deletionTimestamp" in meta, _suspended(job)
     ended = condition is not None or ((deleting or suspended) and bool(pods) and not running_pods)
@@ -36,8 +47,8 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
         created=_time(meta.get("creationTimestamp")),
         admitted=_time(job.get("status", {}).get("startTime")),
         waiting=reason,
-        outcome=_outcome(job, condition, [p for p in pods if is_over(p)]) if ended else None,
-        released=_released(condition, pods) if ended else None,
+        outcome=_outcome(job, condition, over) if ended else None,
+        released=_released(condition, over) if ended else None,
         **_placement(pods, _wanted(job)),
     )
 

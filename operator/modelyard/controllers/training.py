@@ -129,6 +129,7 @@ class TrainingController(UserOfSources):
             data=_data(store, key, spec),
             jobs=tuple(j for j in store.owned(uid_of(training), JOB) if _is(j, COMPONENT_TRAINING)),
             pods=_pods(store, training),
+            departed=tuple(p for uid in _job_uids(store, training) for p in store.departed(uid)),
             analyses=analyses,
             analysis_pods=tuple(p for j in analyses for p in store.owned(uid_of(j), POD)),
             strangers=_strangers(store, facts, training),
@@ -269,11 +270,15 @@ def _data(store: Store, key: Key, spec: dict[str, Any]) -> Seen:
 
 def _pods(store: Store, training: Obj) -> tuple[Obj, ...]:
     """Pods of this Training's Jobs, those included whose Job is gone; none of an earlier Training of its name."""
-    jobs = {uid_of(j) for j in store.owned(uid_of(training), JOB)}
-    jobs.add(((training.get("status") or {}).get("placement") or {}).get("jobUID") or "")
-    meta = training["metadata"]
+    jobs, meta = _job_uids(store, training), training["metadata"]
     pods = store.indexed(PODS_BY_TRAINING, f"{meta['namespace']}/{meta['name']}")
     return tuple(p for p in pods if controller_uid(p) in jobs)
+
+
+def _job_uids(store: Store, training: Obj) -> set[str]:
+    """The Jobs that are there, and the one of the current attempt, which may be gone."""
+    recorded = ((training.get("status") or {}).get("placement") or {}).get("jobUID")
+    return {uid_of(j) for j in store.owned(uid_of(training), JOB)} | ({recorded} if recorded else set())
 
 
 def _analyses(store: Store, training: Obj) -> tuple[Obj, ...]:

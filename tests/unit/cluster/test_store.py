@@ -4,7 +4,7 @@ from typing import Any
 
 from modelyard.cluster.store import Store
 from modelyard.plan import Key
-from modelyard.resources.meta import CONFIGMAP, MODEL
+from modelyard.resources.meta import CONFIGMAP, MODEL, POD
 
 Obj = dict[str, Any]
 
@@ -67,6 +67,21 @@ def test_a_late_deletion_of_what_was_never_seen_is_remembered() -> None:
     store = Store()
     store.observe(MODEL, "DELETED", make("a", 8))
     assert store.put(MODEL, make("a", 7)) is None
+
+
+def test_the_last_words_of_a_pod_outlive_it() -> None:
+    store = Store()
+    owned = {"ownerReferences": [{"uid": "job", "controller": True}]}
+    store.observe(POD, "ADDED", make("p", 5, **owned))
+    store.observe(POD, "DELETED", {**make("p", 8, **owned), "status": {"phase": "Failed"}})
+    assert store.get(POD, "ns", "p") is None
+    assert [pod["status"]["phase"] for pod in store.departed("job")] == ["Failed"]
+    for number in range(2_000):
+        alone = {"ownerReferences": [{"uid": f"job-{number}", "controller": True}]}
+        store.observe(POD, "ADDED", make(f"p-{number}", 10, **alone))
+        store.drop(POD, "ns", f"p-{number}")
+    assert store.departed("job") == []
+    assert len(store.departed("job-1999")) == 1
 
 
 def test_an_object_that_leaves_the_selector_and_comes_back_is_seen_again() -> None:

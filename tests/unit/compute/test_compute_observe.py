@@ -279,3 +279,15 @@ def test_long_words_are_cut() -> None:
     found = observe(1, job(failed()), [pod("Failed", ended(1, long))])
     assert found.outcome is not None
     assert len(found.outcome.cause.message) == 512
+
+
+def test_the_last_words_of_pods_that_are_gone_count() -> None:
+    said = json.dumps({"checkpoint": {"step": 9}})
+    gone = pod("Failed", ended(75, said), deleting=True)
+    rule = failed(message=RULE.format(75, 2))
+    for seen in (observe(1, job(rule), [], [gone]), observe(1, None, [], [gone])):
+        assert seen.outcome is not None
+        assert (seen.outcome.result, seen.outcome.report) == ("Infrastructure", {"checkpoint": {"step": 9}})
+        assert not seen.live
+    assert observe(1, None, [], [pod("Running", RUNNING, deleting=True)]).outcome is None
+    assert observe(1, job(), [], [gone]).outcome is None

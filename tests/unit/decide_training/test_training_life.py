@@ -287,6 +287,31 @@ def test_a_strangers_volume_is_left_alone(world: Yard) -> None:
     assert job_ref() in world.objects
 
 
+def test_a_run_whose_job_was_deleted_just_as_it_was_done_is_done(world: Yard) -> None:
+    begin(world)
+    pod = running(world)
+    world.objects.pop(job_ref())
+    end(world, pod, 0, DONE)
+    world.last_seen.append(world.objects.pop(pod))
+    run(world)
+    assert (status(world)["phase"], status(world)["attempts"]["infrastructure"]) == ("Succeeded", 0)
+
+
+def test_what_an_attempt_left_is_known_though_its_job_and_pod_are_gone(world: Yard) -> None:
+    begin(world)
+    pod = running(world)
+    edit_spec(world, suspend=True)
+    run(world)
+    world.wait(5)
+    end(world, pod, 75, json.dumps({"step": 9, "checkpoint": {"step": 9, "path": "checkpoints/step-00000009"}}))
+    world.last_seen.append(world.objects.pop(pod))
+    world.objects.pop(job_ref())
+    run(world)
+    assert status(world)["phase"] == "Suspended"
+    assert status(world)["history"][0]["step"] == 9
+    assert status(world)["checkpoint"]["last"]["step"] == 9
+
+
 def test_a_strangers_job_is_left_alone(world: Yard) -> None:
     stranger = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "t-1", "namespace": NS}, "spec": {}}
     world.put(JOB, stranger)

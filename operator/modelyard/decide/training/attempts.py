@@ -56,7 +56,7 @@ def observe(ctx: Context, draft: Draft, number: int) -> Attempt:
     """The attempt of that number, seen through its Job or, where that is gone, through the pods that it left."""
     job = ctx.view.job(number)
     uid = uid_of(job) if job is not None else (draft.status.get("placement") or {}).get("jobUID")
-    return ctx.compute.observe(number, job, ctx.view.pods_of(uid))
+    return ctx.compute.observe(number, job, ctx.view.pods_of(uid), ctx.view.departed_of(uid))
 
 
 def is_gone(attempt: Attempt) -> bool:
@@ -71,6 +71,9 @@ def _absent(ctx: Context, draft: Draft, attempt: Attempt) -> None:
             phases.committed(
                 draft, draft.phase, "JobDeleted", "The Job was deleted; waiting for its pods to end.", handed_over=True
             )
+            return
+        if attempt.outcome is not None and attempt.outcome.result == "Done":
+            _ended(ctx, draft, attempt)
             return
         entry = new_entry(
             ctx, draft, attempt, "Infrastructure", "JobDeleted", "Somebody deleted the Job of the attempt."

@@ -113,6 +113,6 @@ class Compute(Protocol):
         """Why these nodes have no place for a run, for ever or for now; None where that is not so."""
         ...
 
-    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj]) -> Attempt:
-        """The attempt as its Job and its pods show it."""
+    def observe(self, attempt: int, job: Obj | None, pods: Sequence[Obj], departed: Sequence[Obj] = ()) -> Attempt:
+        """The attempt as its Job, its pods and the last words of those that are gone show it."""
         ...

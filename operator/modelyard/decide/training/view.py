@@ -22,14 +22,14 @@ class TrainingView:
     """One Training and its surroundings, all of its namespace.
 
     `models`, by name: those that the spec refers to or saves to. `claims`, by name: output volumes and whatever else
-    has their names. `dataset_claim` is the user's own; it counts only if `dataset_claim_read`. `jobs` and `pods` are
-    of this Training's attempts, `analyses` and `analysis_pods` of its analysis; `strangers`, by name, are Jobs of
-    others that have our names. `service`: whatever has the name of what connects several nodes. `inputs`, by name:
-    volumes of Models' versions. `refused`, by name: what of ours the cluster did not take, `no_pods`: why the Job makes
-    none. `nodes` are the cluster's, where they were asked for. `saved`: volumes that hold versions of the Model to save
-    to. `rivals`: other Trainings that want to save under the same name. `origin` is the Training to go on from, with
-    its output volume; `successors` are those that go on from this one. `node` is the first one of the attempt, as far
-    as its labels are needed.
+    has their names. `dataset_claim` is the user's own; it counts only if `dataset_claim_read`. `jobs` and `pods` are of
+    this Training's attempts, `departed` those of its pods that are gone and not forgotten yet; `analyses` and
+    `analysis_pods` are of its analysis; `strangers`, by name, are Jobs of others that have our names. `service`:
+    whatever has the name of what connects several nodes. `inputs`, by name: volumes of Models' versions. `refused`, by
+    name: what of ours the cluster did not take, `no_pods`: why the Job makes none. `nodes` are the cluster's, where
+    they were asked for. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings that
+    want to save under the same name. `origin` is the Training to go on from, with its output volume; `successors` are
+    those that go on from this one. `node` is the first one of the attempt, as far as its labels are needed.
     """
 
     training: Obj
@@ -41,6 +41,7 @@ class TrainingView:
     data: Seen = field(default_factory=Seen)
     jobs: tuple[Obj, ...] = ()
     pods: tuple[Obj, ...] = ()
+    departed: tuple[Obj, ...] = ()
     analyses: tuple[Obj, ...] = ()
     analysis_pods: tuple[Obj, ...] = ()
     strangers: Mapping[str, Obj] = field(default_factory=dict)
@@ -64,6 +65,10 @@ class TrainingView:
     def pods_of(self, job_uid: str | None) -> tuple[Obj, ...]:
         """The pods that the Job of that uid has made, whether it is still there or not."""
         return tuple(p for p in self.pods if controller_uid(p) == job_uid) if job_uid else ()
+
+    def departed_of(self, job_uid: str | None) -> tuple[Obj, ...]:
+        """The pods of the Job of that uid that are gone, as they were last seen."""
+        return tuple(p for p in self.departed if controller_uid(p) == job_uid) if job_uid else ()
 
     def owns(self, obj: Obj) -> bool:
         """Whether the Training controls the object."""
