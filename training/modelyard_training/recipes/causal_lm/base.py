@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelyard_training.core.errors import BadInput
-from modelyard_training.recipes.common import narrow_adapters
+from modelyard_training.recipes.common import loaded, narrow_adapters
 
 FAMILIES = {
     "gpt2": "GPT-2",
@@ -78,7 +77,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The base model's own tokenizer. Raises `BadInput`."""
     from transformers import AutoTokenizer
 
-    tokenizer = load(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True), "tokenizer")
+    tokenizer = loaded(lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True), "tokenizer")
     if not tokenizer.is_fast:
         raise BadInput("The base model has no tokenizer.json: include it in the version, or take a revision with one.")
     return tokenizer
@@ -93,7 +92,7 @@ def load_model(folder: Path, params: dict[str, Any], device: torch.device, adapt
 
     full = params["method"] == "Full"
     bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported() and params["precision"] != "FP32"
-    model = load(
+    model = loaded(
         lambda: AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
@@ -128,7 +127,7 @@ def go_on(model: Any, folder: Path) -> Any:
             "The adapter of model.ref has no adapter_model.safetensors. Weights in other formats can hold programs and "
             "are not loaded."
         )
-    adapted = load(lambda: PeftModel.from_pretrained(model, folder, is_trainable=True), "adapter")
+    adapted = loaded(lambda: PeftModel.from_pretrained(model, folder, is_trainable=True), "adapter")
     adapted.peft_config["default"].base_model_name_or_path = None
     return adapted
 
@@ -182,16 +181,3 @@ def check_vocabulary(model: Any, parts: Any) -> None:
             f"The tokenizer gives the number {parts.highest_token}, and the base model's embedding has {rows} rows: "
             "tokenizer and weights belong to different models, or tokens were added without resizing the model."
         )
-
-
-def load(reader: Callable[[], Any], what: str) -> Any:
-    """What `reader` reads of the base model. Raises `BadInput` for files that can't be read."""
-    from safetensors import SafetensorError
-
-    try:
-        return reader()
-    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
-        raise BadInput(
-            f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
-            "version of transformers does not know."
-        ) from None
