@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes.base_model import configuration, no_safetensors, required_json
 
 _HEADER_MAX = 100 * 2**20
 """The format's own limit."""
@@ -22,17 +23,10 @@ _KINDS = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl", 
 
 def transformer(folder: Path) -> dict[str, Any]:
     """Sizes of a transformers model. Raises `BadInput` where the folder holds none in safetensors."""
-    if (folder / "model_index.json").is_file():
-        raise BadInput("The base model is a diffusers pipeline: this recipe needs a transformers model.")
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise BadInput("The base model is an adapter: name the model that it adapts, or its merged form.")
-    config = _config(folder / "config.json")
+    config = configuration(folder, "this recipe needs a transformers model")
     tensors = list(_tensors(folder))
     if not tensors:
-        raise BadInput(
-            "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: "
-            "take a revision with safetensors, or include them in the version."
-        )
+        raise no_safetensors()
     hidden = _first(config, "hidden_size", "n_embd", "d_model", "dim")
     found = {
         "family": config.get("model_type"),
@@ -49,7 +43,7 @@ def transformer(folder: Path) -> dict[str, Any]:
 
 def pipeline(folder: Path) -> dict[str, Any]:
     """Sizes of a diffusers pipeline. Raises `BadInput` where the folder holds none that we know."""
-    index = _config(folder / "model_index.json")
+    index = required_json(folder / "model_index.json")
     kind = _KINDS.get(str(index.get("_class_name")))
     if kind is None:
         raise BadInput(
@@ -98,18 +92,6 @@ def _tensors(folder: Path) -> Iterator[tuple[str, list[int], str]]:
                     yield name, [int(n) for n in about["shape"]], str(about["dtype"])
         except (OSError, ValueError, KeyError, TypeError, struct.error):
             raise BadInput(f"The base model's file {path.name} is damaged or cut short: fetch it again.") from None
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError("no object")
-    except (OSError, ValueError):
-        raise BadInput(
-            f"The base model has no readable {path.name}: check model.ref and the files that its version includes."
-        ) from None
-    return found
 
 
 def _first(config: dict[str, Any], *names: str) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,16 +64,3 @@ def rescale_head(last: nn.Linear, scale: float, center: float) -> None:
         if last.bias is None:
             last.bias = nn.Parameter(torch.zeros(last.out_features, device=last.weight.device))
         last.bias.mul_(scale).add_(center)
-
-
-def loaded(load: Callable[[], Any], what: str) -> Any:
-    """What `load` makes of a base model's files. Raises `BadInput` when they are damaged or of an unknown family."""
-    from safetensors import SafetensorError
-
-    try:
-        return load()
-    except (SafetensorError, OSError, ValueError, KeyError, ImportError, RuntimeError):
-        raise BadInput(
-            f"The base model's {what} can't be loaded: its files are incomplete or damaged, or of a family that this "
-            "version of transformers does not know."
-        ) from None

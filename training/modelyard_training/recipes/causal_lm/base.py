@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modelyard_training.core.errors import BadInput
-from modelyard_training.recipes.common import loaded, narrow_adapters
+from modelyard_training.recipes.base_model import configuration, loaded, no_safetensors
+from modelyard_training.recipes.common import narrow_adapters
 
 FAMILIES = {
     "gpt2": "GPT-2",
@@ -25,16 +25,7 @@ FAMILIES = {
 
 def check(folder: Path) -> dict[str, Any]:
     """The base model's configuration. Raises `BadInput` unless it is a language model in safetensors that we know."""
-    if (folder / "model_index.json").is_file():
-        raise BadInput("The base model is a diffusers pipeline: causal-lm needs a language model such as Llama.")
-    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
-        raise BadInput("The base model is an adapter: name the model that it adapts, or its merged form.")
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        raise BadInput(
-            "The base model has no readable config.json: check model.ref and the files that its version includes."
-        ) from None
+    config = configuration(folder, "causal-lm needs a language model such as Llama")
     kind = str(config.get("model_type", ""))
     if kind not in FAMILIES or "auto_map" in config:
         raise BadInput(
@@ -44,10 +35,7 @@ def check(folder: Path) -> dict[str, Any]:
     if "quantization_config" in config:
         raise BadInput("The base model is quantised: take the version with its full weights.")
     if not list(folder.glob("*.safetensors")):
-        raise BadInput(
-            "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: "
-            "take a revision with safetensors, or include them in the version."
-        )
+        raise no_safetensors()
     return config
 
 

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.task import Use
-from modelyard_training.recipes.common import loaded
+from modelyard_training.recipes.base_model import (
+    configuration,
+    labels,
+    loaded,
+    no_safetensors,
+    optional_json,
+    with_head,
+)
 
 _SCRATCH_SIZE = 64
 _SMALL = 64
@@ -82,7 +89,7 @@ def edge(base: Path | None, params: dict[str, Any]) -> int:
     else:
         check_transformers(base, config)
         # What it was trained with; the configuration may name what its positions are counted for (DINOv2's do 518).
-        given = _json(base / "preprocessor_config.json") or {}
+        given = optional_json(base / "preprocessor_config.json") or {}
         own = _edge(given.get("crop_size")) if given.get("do_center_crop") else None
         own, fixed = own or _edge(given.get("size")) or _edge(config.get("image_size")), False
     if size is not None and size != own and fixed:
@@ -92,35 +99,25 @@ def edge(base: Path | None, params: dict[str, Any]) -> int:
 
 def build(base: Path | None, params: dict[str, Any], size: int, classes: list[str] | None) -> Backbone:
     """The network for pictures of that edge. Raises `BadInput`."""
-    names = classes or ["value"]
     if base is None:
-        return _scratch(params["architecture"] or "CNN", size, names, classes is None)
+        return _scratch(params["architecture"] or "CNN", size, classes)
     config = _config(base)
     if _is_timm(config):
-        return _timm(base, config, size, names)
-    return _transformers(base, config, size, names, classes is None)
+        return _timm(base, config, size, classes or ["value"])
+    return _transformers(base, config, size, classes)
 
 
 def _is_timm(config: dict[str, Any]) -> bool:
     return "architecture" in config and isinstance(config.get("pretrained_cfg"), dict)
 
 
-def _labels(names: list[str], regression: bool) -> dict[str, Any]:
-    return {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": "regression" if regression else "single_label_classification",
-    }
-
-
-def _scratch(kind: str, size: int, names: list[str], regression: bool) -> Backbone:
+def _scratch(kind: str, size: int, classes: list[str] | None) -> Backbone:
     from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
     model: Any
     if kind == "ViT":
         shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
-        config: Any = ViTConfig(image_size=size, patch_size=size // 8, **shape, **_labels(names, regression))
+        config: Any = ViTConfig(image_size=size, patch_size=size // 8, **shape, **labels(classes))
         model = ViTForImageClassification(config)
     else:
         small = size <= _SMALL
@@ -129,25 +126,15 @@ def _scratch(kind: str, size: int, names: list[str], regression: bool) -> Backbo
             "hidden_sizes": [32, 64, 128] if small else [64, 128, 256, 512],
             "depths": [1, 1, 1] if small else [2, 2, 2, 2],
         }
-        config = ResNetConfig(**widths, layer_type="basic", **_labels(names, regression))
+        config = ResNetConfig(**widths, layer_type="basic", **labels(classes))
         model = ResNetForImageClassification(config)
     return _stock(model, kind, size, _HALF, _HALF)
 
 
-def _transformers(base: Path, config: dict[str, Any], size: int, names: list[str], regression: bool) -> Backbone:
+def _transformers(base: Path, config: dict[str, Any], size: int, classes: list[str] | None) -> Backbone:
     from transformers import AutoModelForImageClassification
 
-    model: Any = loaded(
-        lambda: AutoModelForImageClassification.from_pretrained(
-            base,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            **_labels(names, regression),
-        ),
-        "weights",
-    )
+    model = with_head(AutoModelForImageClassification, base, classes)
     try:
         with torch.no_grad():
             model(pixel_values=torch.zeros(1, 3, size, size))
@@ -155,7 +142,7 @@ def _transformers(base: Path, config: dict[str, Any], size: int, names: list[str
         raise BadInput(
             f"The base model can't take pictures of {size} by {size}: set imageSize to {config.get('image_size', 224)}."
         ) from None
-    given = _json(base / "preprocessor_config.json") or {}
+    given = optional_json(base / "preprocessor_config.json") or {}
     mean, std = (tuple(given.get(name) or _HALF) for name in ("image_mean", "image_std"))
     return _stock(model, str(config["model_type"]), size, mean, std)
 
@@ -183,7 +170,7 @@ def _timm(base: Path, config: dict[str, Any], size: int, names: list[str]) -> Ba
     import timm
 
     if not (base / "model.safetensors").is_file():
-        raise BadInput(_NO_SAFETENSORS)
+        raise no_safetensors()
     model: Any = loaded(
         lambda: timm.create_model(f"local-dir:{base}", pretrained=True, num_classes=len(names)), "weights"
     )
@@ -224,23 +211,8 @@ def _timm(base: Path, config: dict[str, Any], size: int, names: list[str]) -> Ba
     return Backbone(model, str(config["architecture"]), size, mean, std, head, lambda m, pixels: m(pixels), save, _TIMM)
 
 
-_NO_SAFETENSORS = (
-    "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: take a "
-    "revision with safetensors, or include them in the version."
-)
-
-
 def _config(base: Path) -> dict[str, Any]:
-    if (base / "model_index.json").is_file():
-        raise BadInput(
-            "The base model is a diffusers pipeline: an image recipe needs a backbone such as ViT or ResNet."
-        )
-    found = _json(base / "config.json")
-    if found is None:
-        raise BadInput(
-            "The base model has no readable config.json: check model.ref and the files that its version includes."
-        )
-    return found
+    return configuration(base, "an image recipe needs a backbone such as ViT or ResNet")
 
 
 def check_transformers(base: Path, config: dict[str, Any]) -> None:
@@ -254,15 +226,7 @@ def check_transformers(base: Path, config: dict[str, Any]) -> None:
             "head for labels."
         )
     if not list(base.glob("*.safetensors")):
-        raise BadInput(_NO_SAFETENSORS)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        raise no_safetensors()
 
 
 def _edge(size: Any) -> int | None:

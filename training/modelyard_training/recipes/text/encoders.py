@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from modelyard_training.core.errors import BadInput
-from modelyard_training.recipes.common import loaded
-from modelyard_training.recipes.text.models import TextModel, is_head, labels
+from modelyard_training.recipes.base_model import configuration, loaded, no_safetensors, with_head
+from modelyard_training.recipes.text.models import TextModel, is_head
 
 
 def build(base: Path, params: dict[str, Any], classes: list[str] | None) -> TextModel:
@@ -19,17 +16,7 @@ def build(base: Path, params: dict[str, Any], classes: list[str] | None) -> Text
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = loaded(lambda: AutoTokenizer.from_pretrained(base, local_files_only=True), "tokenizer")
-    model: Any = loaded(
-        lambda: AutoModelForSequenceClassification.from_pretrained(
-            base,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            **labels(classes),
-        ),
-        "weights",
-    )
+    model = with_head(AutoModelForSequenceClassification, base, classes)
     longest = _length_limit(model.config, params["maxLength"])
     name = f"{model.config.model_type} ({params['method']})"
     if params["method"] != "LoRA":
@@ -46,16 +33,7 @@ def check_base(base: Path) -> dict[str, Any]:
     """The base model's configuration. Raises `BadInput` unless the folder holds an encoder in safetensors."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CAN_CLASSIFY
 
-    if (base / "model_index.json").is_file():
-        raise BadInput("The base model is a diffusers pipeline: a text recipe needs an encoder such as BERT.")
-    if (base / "adapter_config.json").is_file() and not (base / "config.json").is_file():
-        raise BadInput("The base model is an adapter: name the model that it adapts, or its merged form.")
-    try:
-        config: dict[str, Any] = json.loads((base / "config.json").read_text())
-    except (OSError, ValueError):
-        raise BadInput(
-            "The base model has no readable config.json: check model.ref and the files that its version includes."
-        ) from None
+    config = configuration(base, "a text recipe needs an encoder such as BERT")
     kind, names = str(config.get("model_type", "")), [str(a) for a in config.get("architectures") or []]
     if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
         raise BadInput(
@@ -67,10 +45,7 @@ def check_base(base: Path) -> dict[str, Any]:
             f"The base model's family '{kind}' is not an encoder that transformers can give a head for labels."
         )
     if not list(base.glob("*.safetensors")):
-        raise BadInput(
-            "The base model has no *.safetensors file. Weights in other formats can hold programs and are not loaded: "
-            "take a revision with safetensors, or include them in the version."
-        )
+        raise no_safetensors()
     return config
 
 

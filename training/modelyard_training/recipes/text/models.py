@@ -67,14 +67,3 @@ class TextModel:
 def is_head(name: str) -> bool:
     """Whether a parameter or module of that name is of the new head."""
     return any(part in _HEAD_NAMES for part in name.split("."))
-
-
-def labels(classes: list[str] | None) -> dict[str, Any]:
-    """The labels as a configuration of transformers has them."""
-    names = classes or ["value"]
-    return {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: number for number, name in enumerate(names)},
-        "problem_type": "single_label_classification" if classes else "regression",
-    }

@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from modelyard_training.core.task import Use
+from modelyard_training.recipes.base_model import labels
 from modelyard_training.recipes.text import predict
-from modelyard_training.recipes.text.models import TextModel, labels
+from modelyard_training.recipes.text.models import TextModel
 
 _CODE = (
     "import sys",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes.base_model import no_safetensors
 from modelyard_training.recipes.common import narrow_adapters
 from modelyard_training.recipes.text_to_image.families import Family, Kind
 from modelyard_training.recipes.text_to_image.pictures import Pictures
@@ -39,10 +40,7 @@ def check(folder: Path) -> Kind:
     kind = _PIPELINES[name]
     part = "transformer" if kind == "flux-dev" else "unet"
     if not list((folder / part).glob("*.safetensors")):
-        raise BadInput(
-            f"The base model has no {part}/*.safetensors file. Weights in other formats can hold programs and are not "
-            "loaded: take a revision with safetensors, or include them in the version."
-        )
+        raise no_safetensors(f"{part}/*.safetensors")
     if kind == "flux-dev":
         try:
             guided = json.loads((folder / part / "config.json").read_text()).get("guidance_embeds", False)
