@@ -7,6 +7,7 @@ whole, under a lock of its family, so a path that exists is a complete binary.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -83,12 +84,13 @@ FAMILIES = (
         "kubeconform", "github.com/yannh/kubeconform", {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"}
     ),
     Family("kind", "sigs.k8s.io/kind", {"kind": "sigs.k8s.io/kind"}),
+    Family("kueue", "sigs.k8s.io/kueue", {"kueue": "sigs.k8s.io/kueue/cmd/kueue"}),
 )
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 NODE = ("kubelet", "kube-proxy", "coredns", "local-path-provisioner")
 IMAGES = ("buildkitd", "buildctl")
-# kind is left out: it is built only where a Docker engine answers.
+# kind is left out: it is built only where a Docker engine answers. So is kueue, which only its own tests run.
 DEFAULT = (*CONTROL_PLANE, *NODE, *IMAGES, "helm", "kubeconform")
 
 
@@ -103,6 +105,22 @@ def _family_of(name: str) -> Family:
 def path_of(name: str) -> Path:
     """Where the binary lies, or will lie once it is built."""
     return bin_root() / f"{name}-{_family_of(name).version()}" / name
+
+
+def sources_of(name: str) -> Path:
+    """The sources of a program's module, for the manifests that come with it; fetched where they are not here yet."""
+    family = _family_of(name)
+    result = subprocess.run(
+        [go_command(), "mod", "download", "-json", family.module],
+        cwd=family.folder,
+        env={**os.environ, "GOWORK": "off"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise LauncherError(f"fetching {family.module} {family.version()} failed:\n{result.stderr[-2000:]}")
+    return Path(json.loads(result.stdout)["Dir"])
 
 
 def go_command() -> str:

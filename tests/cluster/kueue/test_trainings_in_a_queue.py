@@ -1,0 +1,135 @@
+"""Trainings in a queue of the real Kueue: admitted, kept waiting, preempted, switched off, several pods at once."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from localcluster import ControlPlane
+from modelyard.plan import Kind
+from modelyard.resources.meta import JOB, POD, TRAINING
+from support.audit import Audit
+from support.cluster import Kube, wait_for
+from support.kubelet import Ending, PretendKubelet
+from support.kueue import WORKLOAD, Kueue
+from support.live_trainings import add_claim, condition, edit, put, status_of, until, until_reason
+from support.trainings import DONE, STOPPED
+
+Obj = dict[str, Any]
+PRIORITY_CLASS = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses")
+
+
+class Runs:
+    """How the pods of a namespace go: on and on, until a test ends them."""
+
+    def __init__(self) -> None:
+        self.done: set[str] = set()
+
+    def __call__(self, pod: Obj) -> Ending | None:
+        return Ending(0, DONE) if pod["metadata"]["labels"]["modelyard.dev/training"] in self.done else None
+
+
+def pods(kube: Kube, namespace: str, name: str) -> list[Obj]:
+    return kube.list(POD, namespace, f"modelyard.dev/training={name}")
+
+
+@pytest.mark.usefixtures("operator")
+def test_one_is_admitted_and_the_next_waits_for_its_quota(
+    kube: Kube, namespace: str, control_plane: ControlPlane, kueue: Kueue
+) -> None:
+    add_claim(kube, namespace)
+    kueue.queue(namespace, gpus=8)
+    runs = Runs()
+    assert control_plane.audit_log
+    audit = Audit(control_plane.audit_log)
+    with PretendKubelet(kube, namespace, runs, stopped=Ending(75, STOPPED)):
+        put(kube, namespace, "first", compute={"queueName": "team", "gpu": "H100:8"})
+        until(kube, namespace, "Running", "first")
+        job = kube.get(JOB, namespace, "first-1")
+        assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        assert not job["spec"]["suspend"]
+        assert job["spec"]["template"]["spec"]["nodeSelector"] == {"example.org/pool": "spot"}
+        (pod,) = pods(kube, namespace, "first")
+        assert pod["spec"]["nodeSelector"] == {"example.org/pool": "spot"}
+
+        put(kube, namespace, "second", compute={"queueName": "team", "gpu": "H100:8"})
+        waiting = until_reason(kube, namespace, "WaitingForQueue", "second")
+        assert waiting["phase"] == "Queued"
+        assert condition(waiting, "Reconciling")["status"] == condition(waiting, "Stalled")["status"] == "False"
+        before = Audit(control_plane.audit_log)
+        time.sleep(5)  # a re-list and more: nothing of ours writes on a run that waits
+        assert not [r for r in before.requests(namespace=namespace) if r.writes and r.name.startswith("second")]
+        assert not pods(kube, namespace, "second")
+
+        edit(kube, namespace, "first", suspend=True)
+        until(kube, namespace, "Suspended", "first")
+        until(kube, namespace, "Running", "second")
+        edit(kube, namespace, "first", suspend=False)
+        until_reason(kube, namespace, "WaitingForQueue", "first")
+        runs.done |= {"first", "second"}
+        until(kube, namespace, "Succeeded", "second")
+        until(kube, namespace, "Succeeded", "first")
+    assert status_of(kube, namespace, "first")["attempts"] == {"number": 2, "infrastructure": 0, "error": 0}
+    for name in ("first", "second"):
+        kube.delete(TRAINING, namespace, name)
+    for kind in (TRAINING, JOB, POD, WORKLOAD):
+        wait_for(lambda kind=kind: not kube.list(kind, namespace), f"all {kind.plural} to go", 120)  # type: ignore[misc]
+    assert not [r for r in audit.requests(namespace=namespace) if (r.verb, r.resource) == ("patch", "jobs")]
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_higher_priority_takes_the_place_and_gives_it_back(kube: Kube, namespace: str, kueue: Kueue) -> None:
+    add_claim(kube, namespace)
+    kueue.queue(namespace, gpus=8, preemption=True)
+    urgent = f"urgent-{namespace}"
+    kube.create(
+        {
+            "apiVersion": PRIORITY_CLASS.api_version,
+            "kind": PRIORITY_CLASS.kind,
+            "metadata": {"name": urgent},
+            "value": 1000,
+        },
+        PRIORITY_CLASS,
+    )
+    runs = Runs()
+    with PretendKubelet(kube, namespace, runs, stopped=Ending(75, STOPPED)):
+        put(kube, namespace, "usual", compute={"queueName": "team", "gpu": "H100:8"})
+        until(kube, namespace, "Running", "usual")
+        put(kube, namespace, "urgent", compute={"queueName": "team", "gpu": "H100:8", "priorityClassName": urgent})
+        until(kube, namespace, "Running", "urgent")
+        (pod,) = pods(kube, namespace, "urgent")
+        assert pod["spec"]["priorityClassName"] == urgent
+        waiting = until_reason(kube, namespace, "WaitingForQueue", "usual")
+        (entry,) = waiting["history"]
+        assert (entry["cause"], entry["reason"]) == ("Infrastructure", "EvictedByQueue")
+        assert waiting["attempts"] == {"number": 2, "infrastructure": 1, "error": 0}
+        assert kube.find(JOB, namespace, "usual-1") is None
+        runs.done |= {"usual", "urgent"}
+        until(kube, namespace, "Succeeded", "urgent")
+        until(kube, namespace, "Succeeded", "usual")
+
+
+@pytest.mark.usefixtures("operator")
+def test_several_nodes_are_admitted_together_or_not_at_all(kube: Kube, namespace: str, kueue: Kueue) -> None:
+    kueue.queue(namespace, gpus=24)
+    nodes: Obj = {
+        "dataset": None,
+        "recipe": {"name": "custom", "custom": {"command": ["true"]}},
+        "output": {"storage": {"accessModes": ["ReadWriteMany"]}},
+    }
+    compute = {"queueName": "team", "gpu": "H100:8", "nodes": 2}
+    with PretendKubelet(kube, namespace, Runs(), stopped=Ending(75, STOPPED)):
+        put(kube, namespace, "first", **nodes, compute=compute)
+        until(kube, namespace, "Running", "first")
+        assert len(pods(kube, namespace, "first")) == 2
+        put(kube, namespace, "second", **nodes, compute=compute)
+        until_reason(kube, namespace, "WaitingForQueue", "second")
+        job = kube.get(JOB, namespace, "second-1")
+        workload = wait_for(lambda: kueue.workload(namespace, job), "the Workload of the second")
+        assert workload["spec"]["podSets"][0]["count"] == 2
+        assert not pods(kube, namespace, "second")  # there is room for one of them
+        kube.delete(TRAINING, namespace, "first")
+        until(kube, namespace, "Running", "second")
+        assert len(pods(kube, namespace, "second")) == 2
