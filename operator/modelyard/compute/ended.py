@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from modelyard.compute.observed import Cause, Outcome
@@ -73,10 +74,20 @@ def outcome(condition: Mapping[str, Any] | None, pods: Iterable[Obj]) -> Outcome
         return done or Outcome("Done", Cause("Completed", "Training is complete."), 0)
     failed = [o for o in found if o.result != "Done"]
     if failed:
-        return min(failed, key=lambda o: _WEIGHT[o.result])
+        first = min(failed, key=lambda o: _WEIGHT[o.result])
+        return replace(first, report={**_how_far(found), **first.report})
     if found and condition is None:
         return found[0]
     return _of_condition(condition or {})
+
+
+def _how_far(found: Iterable[Outcome]) -> dict[str, Any]:
+    """Of several pods one tells how far they were, and it need not be the one that failed first."""
+    told: dict[str, Any] = {}
+    for name in ("step", "resumedFrom", "checkpoint"):
+        said = [o.report[name] for o in found if name in o.report]
+        told |= {name: said[0]} if said else {}
+    return told
 
 
 _WEIGHT: Final = {"BadInput": 0, "Infrastructure": 1, "Error": 2, "Done": 3}

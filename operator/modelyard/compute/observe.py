@@ -24,7 +24,7 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj], departed: Sequenc
     """
     pods = sorted(pods, key=_index)
     running_pods = [p for p in pods if not is_over(p)]
-    over = [p for p in (*pods, *departed) if is_over(p)]
+    over = sorted((p for p in (*pods, *departed) if is_over(p)), key=_index)
     if job is None:
         return Attempt(
             number,
@@ -36,12 +36,13 @@ def observe(number: int, job: Obj | None, pods: Sequence[Obj], departed: Sequenc
         )
     meta, condition = job["metadata"], job_condition(job)
     deleting, suspended = "deletionTimestamp" in meta, _suspended(job)
-    ended = condition is not None or ((deleting or suspended) and bool(pods) and not running_pods)
+    # A Job has its condition when its pods have ended, and the watch of pods may still be about to say so.
+    ended = not running_pods and (condition is not None or ((deleting or suspended) and bool(pods)))
     state, reason = ("Ended", None) if ended else _state(job, pods)
     return Attempt(
         number,
         state=state,
-        live=deleting or not ended or bool(running_pods),
+        live=deleting or not ended,
         deleting=deleting,
         uid=meta["uid"],
         created=_time(meta.get("creationTimestamp")),

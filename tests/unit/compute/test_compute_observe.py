@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.compute.observe import observe
+from modelyard.compute.observe import INDEX_ANNOTATION, observe
 from modelyard.compute.observed import Attempt
 
 Obj = dict[str, Any]
@@ -291,3 +291,18 @@ def test_the_last_words_of_pods_that_are_gone_count() -> None:
         assert not seen.live
     assert observe(1, None, [], [pod("Running", RUNNING, deleting=True)]).outcome is None
     assert observe(1, job(), [], [gone]).outcome is None
+
+
+def test_of_several_pods_one_tells_how_far_they_were() -> None:
+    first = pod("Failed", ended(75, json.dumps({"step": 9, "checkpoint": {"step": 9}})))
+    second = pod("Failed", ended(1, json.dumps({"reason": "GPULost", "message": "GPU 0 is lost."})))
+    for number, member in enumerate((first, second)):
+        member["metadata"]["annotations"] = {INDEX_ANNOTATION: str(number)}
+    seen = observe(1, job(failed()), [second], [first])
+    assert seen.outcome is not None
+    assert seen.outcome.report["step"] == 9
+
+
+def test_a_job_that_is_over_before_its_pods_are_said_to_be_is_waited_for() -> None:
+    seen = observe(1, job(failed()), [pod("Running", RUNNING)])
+    assert (seen.state, seen.outcome, seen.live) == ("Running", None, True)
