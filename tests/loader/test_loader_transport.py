@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
 
 from modelyard.loader.failure import LoadError
 from modelyard.loader.transport import Transport
 from support.loading import free_port
+from support.tls_sink import Certificates, certificates
 
 
 class Scripted:
     """Answers each request with the next pieces of its script; None ends the connection."""
 
-    def __init__(self, *script: tuple[bytes, ...] | None) -> None:
+    def __init__(self, *script: tuple[bytes, ...] | None, tls: Certificates | None = None) -> None:
         self.heads: list[bytes] = []
         self.connections = 0
         self._script = list(script)
+        self._tls: ssl.SSLContext | None = None
+        if tls:
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._tls.load_cert_chain(tls.cert, tls.key)
         self._door = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        self.port = self._door.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -31,8 +40,12 @@ class Scripted:
 
     def _talk(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with connection:
-            self._answer(connection)
+        with connection, contextlib.suppress(OSError):
+            if self._tls:
+                with self._tls.wrap_socket(connection, server_side=True) as encrypted:
+                    self._answer(encrypted)
+            else:
+                self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
         while self._script:
@@ -48,6 +61,30 @@ class Scripted:
                 connection.sendall(piece)
             if pieces is None or b"close" in pieces[0]:
                 return
+
+
+def tunnel(port: int) -> str:
+    """A proxy that answers one CONNECT, and then is a wire to that port."""
+    door = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        near, _ = door.accept()
+        far = socket.create_connection(("127.0.0.1", port))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += near.recv(65536)
+        near.sendall(b"HTTP/1.1 200 Connection established\r\nVia: tunnel\r\n\r\n")
+        threading.Thread(target=pump, args=(far, near), daemon=True).start()
+        pump(near, far)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{door.getsockname()[1]}"
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +182,27 @@ def test_proxies_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> 
     url = f"http://127.0.0.1:{free_port()}/"
     with pytest.raises(LoadError, match="refuses connections"):
         whole(transport(url), url)
+
+
+def test_authorities_and_a_tunnel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = certificates(tmp_path)
+    (tmp_path / "authority.pem").write_text(made.ca_pem)
+    ok = (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",)
+    server = Scripted(ok, ok, tls=made)
+    with pytest.raises(LoadError, match="not signed by an authority that this container trusts"):
+        whole(transport(server.url), server.url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    assert whole(transport(server.url), server.url) == b"ok"
+    monkeypatch.setenv("https_proxy", tunnel(server.port))
+    with transport(server.url).send("GET", server.url) as response:
+        assert response.headers == {"content-length": "2"}  # what the proxy says is not the answer's
+        assert b"".join(response.chunks()) == b"ok"
+
+
+def test_credentials_in_an_address_are_not_sent() -> None:
+    ok = (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",)
+    server = Scripted((b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n",), ok)
+    url = server.url.replace("//", "//me:canary@")
+    assert whole(transport(url), f"{url}/a") == b"ok"
+    assert [head.split(b" ")[1] for head in server.heads] == [b"/a", b"/b"]
+    assert not any(b"uthorization" in head or b"canary" in head for head in server.heads)

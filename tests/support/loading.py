@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -141,15 +142,18 @@ class Loader:
         process.wait()
 
     def staged(self) -> int:
-        """Bytes in the staging folders, as far as they can be seen while files come and go."""
-        total = 0
-        for folder, _, names in os.walk(self.volume / ".modelyard"):
-            for name in names:
-                try:
-                    total += os.lstat(os.path.join(folder, name)).st_size
-                except FileNotFoundError:
-                    continue
-        return total
+        """Bytes in the staging folders."""
+        return held(self.volume / ".modelyard")
+
+
+def held(folder: Path) -> int:
+    """Bytes in the files of a folder, as far as they can be seen while files come and go."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
 
 
 def free_port() -> int:

@@ -125,16 +125,17 @@ class Fetcher:
         tasks: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
         for file in sorted(missing, key=lambda file: -(file.size or 0)):  # a large one last would leave the others idle
             tasks.put(file)
-        results: queue.SimpleQueue[Entry | BaseException] = queue.SimpleQueue()
-        for number in range(min(WORKERS, len(missing))):
+        results: queue.SimpleQueue[list[Entry] | BaseException] = queue.SimpleQueue()
+        workers = min(WORKERS, len(missing))
+        for number in range(workers):
             threading.Thread(target=self._work, args=(tasks, results), name=f"fetch-{number}", daemon=True).start()
         entries = list(whole.values())
-        for _ in missing:
+        for _ in range(workers):
             result = results.get()
             if isinstance(result, BaseException):
                 self._stop.set()
                 raise result
-            entries.append(result)
+            entries.extend(result)
         self._staging.written()
         return sorted(entries)
 
@@ -145,17 +146,17 @@ class Fetcher:
                 there = os.stat(self._staging.part(file)).st_size
         return max(0, -(-(file.size or 0) // _BLOCK) * _BLOCK - there)
 
-    def _work(self, tasks: queue.SimpleQueue[RemoteFile], results: queue.SimpleQueue[Entry | BaseException]) -> None:
-        while not self._stop.is_set():
-            try:
-                file = tasks.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                results.put(self._whole(file))
-            except BaseException as error:  # every end of a worker must be heard of, or `run` waits for ever
-                results.put(error)
-                return
+    def _work(
+        self, tasks: queue.SimpleQueue[RemoteFile], results: queue.SimpleQueue[list[Entry] | BaseException]
+    ) -> None:
+        done: list[Entry] = []
+        try:
+            with contextlib.suppress(queue.Empty):
+                while not self._stop.is_set():
+                    done.append(self._whole(tasks.get_nowait()))
+            results.put(done)
+        except BaseException as error:  # every end of a worker must be heard of, or `run` waits for ever
+            results.put(error)
 
     def _whole(self, file: RemoteFile) -> Entry:
         work = _Work(file, Patience(self._patience))
@@ -187,7 +188,7 @@ class Fetcher:
             return None
         entry = Entry(file.path, len(content), digests.sha256())
         with writing(self._staging.tree, len(content)):
-            self._staging.place(file, content, entry, self._access)
+            self._staging.place(file, content, entry)
         return entry
 
     def _once(self, work: _Work) -> Entry | None:

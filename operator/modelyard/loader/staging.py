@@ -156,14 +156,13 @@ class Staging:
         self._note(file, entry)
         os.rename(self.part(file), place)
 
-    def place(self, file: RemoteFile, content: bytes | bytearray, entry: Entry, access: Access) -> None:
-        """Writes a file that is verified already into the tree."""
-        handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, access.file_mode)
+    def place(self, file: RemoteFile, content: bytes | bytearray, entry: Entry) -> None:
+        """Writes a file that is verified already into the tree; who may read it is seen to when all is published."""
+        handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             view = memoryview(content)
             while view:
                 view = view[os.write(handle, view) :]
-            access.apply(handle)
         finally:
             os.close(handle)
         self._note(file, entry)

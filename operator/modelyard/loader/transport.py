@@ -7,32 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import re
 import socket
 import ssl
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
-
-import httpx2
-import urllib3
-from urllib3 import exceptions as errors
 
 from modelyard.loader.content import Algorithm
 from modelyard.loader.failure import LoadError
+from modelyard.loader.line import Line
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
-_CHUNK_BYTES = 1 << 18
 _LITTLE_BYTES = 1 << 16
 _START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\\]*(?=[/?#]|$)")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-TIMEOUT = httpx2.Timeout(connect=10, read=60, write=30, pool=None)
+_PLAIN = re.compile(r"[!-?A-~]+")
+"""A URL that needs no quoting, and has no userinfo."""
+_SAFE = "!#$%&'()*+,/:;=?@[]~"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Explain = Callable[[int, Mapping[str, str]], LoadError | None]
 """A source's own words for a status and its headers; None for the common ones."""
@@ -119,7 +116,7 @@ def unreachable(error: BaseException, url: str) -> LoadError:
         told = "its name does not resolve"
     elif any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         told = "it refuses connections"
-    elif any(isinstance(cause, (httpx2.TimeoutException, errors.TimeoutError, TimeoutError)) for cause in causes):
+    elif any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes):
         told = "it does not answer in time"
     else:
         told = "the connection broke"
@@ -129,12 +126,11 @@ def unreachable(error: BaseException, url: str) -> LoadError:
 class Response:
     """An answer with its body unread. `url` is the one that gave it, after redirects."""
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, url: str, *, empty: bool) -> None:
-        self.status_code = raw.status
-        self.headers: Mapping[str, str] = raw.headers
+    def __init__(self, line: Line, url: str) -> None:
+        self.status_code = line.status
+        self.headers = line.headers
         self.url = url
-        self._raw = raw
-        self._empty = empty
+        self._line = line
 
     def chunks(self) -> Iterator[bytes]:
         """Bytes as they arrive, as they are on the wire.
@@ -143,19 +139,10 @@ class Response:
             LoadError: Unreachable when the connection breaks.
         """
         try:
-            while chunk := self._raw.read1(_CHUNK_BYTES, decode_content=False):
+            while chunk := self._line.read():
                 yield chunk
-        except errors.HTTPError as error:
+        except OSError as error:
             raise unreachable(error, self.url) from None
-
-    def close(self) -> None:
-        """Lets go of the connection: for the next request, where the answer is at its end or the rest is little."""
-        rest = self._raw.length_remaining
-        if self._empty or (rest is not None and rest <= _LITTLE_BYTES):
-            self._raw.drain_conn()
-        else:
-            self._raw.close()
-        self._raw.release_conn()
 
 
 class HttpBody:
@@ -193,17 +180,16 @@ def small(response: Response, most: int) -> bytes:
 
 
 class Transport:
-    """One pool of connections, shared by the worker threads."""
+    """Connections that are kept, shared by the worker threads."""
 
     def __init__(self, *, credentials: Mapping[str, str], trusted: str, explain: Explain | None = None) -> None:
         """`credentials` are headers that only the origin of the URL `trusted` ever gets."""
         self._credentials = dict(credentials)
         self._trusted = origin(trusted)
         self._explain = explain
-        logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it quotes what servers and errors say
         self._proxies = getproxies()
-        self._pools: dict[tuple[str | None, str], urllib3.PoolManager] = {}
-        self._lock = threading.Lock()
+        self._by: dict[tuple[str, str], str | None] = {}
+        self._idle: deque[Line] = deque()
 
     @contextlib.contextmanager
     def send(
@@ -225,8 +211,7 @@ class Transport:
             credentials = self._credentials if origin(url) == self._trusted else {}
             if secret and origin(url) == first:
                 credentials = {**credentials, **secret}
-            response = self._send(method, url, {**(headers or {}), **credentials}, content)
-            with contextlib.closing(response):
+            with self._answer(method, url, {**(headers or {}), **credentials}, content) as response:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     url = self._follow(url, response.headers["location"])
                     if method == "POST" and response.status_code in (301, 302, 303):
@@ -240,38 +225,37 @@ class Transport:
                 return
         raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Response:
+    @contextlib.contextmanager
+    def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Iterator[Response]:
         sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
-            raw = self._pool(url).request(
-                method, url, body=content, headers=sent, redirect=False, preload_content=False, decode_content=False
-            )
-        except errors.LocationValueError:
-            raise LoadError("BadInput", "The address is not a valid URL.") from None
-        except errors.HTTPError as error:
+            lines = [_header(name, value) for name, value in sent.items()]
+            plain, proxy = _sendable(url), self._proxy(url)
+            line = self._line()
+            line.ask(method, plain, lines, proxy, content)
+        except OSError as error:
             raise unreachable(error, url) from None
         except ValueError:
             raise LoadError("BadInput", "The address, or a credential, holds what HTTP can't carry.") from None
-        return Response(raw, url, empty=method == "HEAD")
+        try:
+            yield Response(line, url)
+        finally:
+            line.hang_up(_LITTLE_BYTES)
+            self._idle.append(line)
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
-        """The connections to use: straight, or by the proxy that the environment names for this URL."""
-        parts = urlsplit(url)
-        found = self._proxies.get(parts.scheme) or self._proxies.get("all")
-        proxy = None if not found or proxy_bypass(parts.hostname or "") else found
-        key = proxy, parts.scheme
-        with self._lock:
-            if key not in self._pools:
-                settings: dict[str, Any] = {
-                    "retries": False,
-                    "timeout": urllib3.Timeout(connect=10, read=60),
-                    "maxsize": 16,
-                }
-                if parts.scheme == "https":  # reading all authorities takes its time
-                    settings["ssl_context"] = httpx2.create_ssl_context()
-                made = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
-                self._pools[key] = made
-            return self._pools[key]
+    def _line(self) -> Line:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Line()
+
+    def _proxy(self, url: str) -> str | None:
+        """The proxy that the environment names for this URL."""
+        scheme, host, _ = origin(url)
+        if (scheme, host) not in self._by:
+            found = self._proxies.get(scheme) or self._proxies.get("all")
+            self._by[scheme, host] = None if not found or proxy_bypass(host) else found
+        return self._by[scheme, host]
 
     @staticmethod
     def _follow(url: str, location: str) -> str:
@@ -319,3 +303,17 @@ class Transport:
                 message = f"{host(url)} offers {total} bytes where it announced {size}: the file is being changed."
                 raise LoadError("ServerError", message, retryable=True, here=False)
             yield HttpBody(response, start)
+
+
+def _header(name: str, value: str) -> bytes:
+    if _CONTROL.search(value):
+        raise ValueError("a header within a header")
+    return (f"{name}: {value}" if value else f"{name};").encode("latin-1")
+
+
+def _sendable(url: str) -> str:
+    """A URL in ASCII, without userinfo: credentials travel as headers alone."""
+    if _PLAIN.fullmatch(url):
+        return url
+    parts = urlsplit(url)
+    return quote(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(), safe=_SAFE)

@@ -30,6 +30,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PAGE_BYTES = 16 << 20
 _MAX_DEPTH = 32
 _WORKERS = 8
+_PROBES = 16
+"""So many files are asked about by one worker before it looks for more."""
 
 
 class Http:
@@ -67,7 +69,10 @@ class Http:
         listed = itertools.islice(self._walk(final, "", 0), MAX_FILES + 1)
         found = checked(file for file in listed if self._patterns.wants(file.path))
         with ThreadPoolExecutor(_WORKERS) as pool:
-            files = list(pool.map(lambda file: self._probe(file)[0], found))
+            parts = [found[start : start + _PROBES] for start in range(0, len(found), _PROBES)]
+            files = [
+                file for part in pool.map(lambda part: [self._probe(file)[0] for file in part], parts) for file in part
+            ]
         if not files:
             raise LoadError("NoMatch", f"No file below {shown(self._url)} matches {self._patterns.describe()}.")
         told = hashlib.sha256("".join(f"{file.path}\0{file.identity}\n" for file in files).encode())

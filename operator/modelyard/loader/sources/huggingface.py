@@ -26,7 +26,7 @@ from modelyard.loader.credentials import Credentials
 from modelyard.loader.failure import LoadError, bad_input
 from modelyard.loader.patterns import Patterns
 from modelyard.loader.request import Request, allow
-from modelyard.loader.transport import TIMEOUT, Transport, base_url, refused, shown, unreachable
+from modelyard.loader.transport import Transport, base_url, refused, shown, unreachable
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
@@ -35,6 +35,7 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.AS
 _REVISION = re.compile(r"[A-Za-z0-9][\w./+-]{0,199}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TYPES = {"": "model", "model": "model", "dataset": "dataset"}
+_TIMEOUT = httpx2.Timeout(connect=10, read=60, write=30, pool=None)
 _OPTIONS = ("endpoint", "exclude", "include", "repoType", "revision")
 
 
@@ -107,7 +108,7 @@ class HuggingFace:
             import huggingface_hub
 
             logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it quotes what servers and errors say
-            huggingface_hub.set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=TIMEOUT))
+            huggingface_hub.set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=_TIMEOUT))
             self._api = huggingface_hub.HfApi(endpoint=self._endpoint, token=self._token or False)
         return self._api
 
