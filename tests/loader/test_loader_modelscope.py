@@ -96,7 +96,7 @@ def test_a_private_repository_takes_the_token(loader: Loader, repositories: Path
 
 
 def test_killed_and_gone_on_with(loader: Loader, hub: Server, repositories: Path) -> None:
-    hub.order({"match": "/repo$", "bytes_per_second": 12 << 20, "times": None})
+    hub.order({"match": "/repo$", "bytes_per_second": 6 << 20, "times": None})
     command = ("MODEL_SCOPE", "modelscope://org/large")
     for point in (6 << 20, 15 << 20):
         loader.kill_at(loader.start(*command, endpoint=hub.url), point)

@@ -107,7 +107,7 @@ def test_bytes_that_stay_wrong_are_refused(loader: Loader, hub: Server) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_byte_and_gone_on_with(loader: Loader, hub: Server, repositories: Path, seed: int) -> None:
     chance = random.Random(seed)
-    hub.order({"match": "resolve", "bytes_per_second": 12 << 20, "times": None})
+    hub.order({"match": "resolve", "bytes_per_second": 6 << 20, "times": None})
     total = sum(blob.stat().st_size for blob in _blobs(repositories, "org/large"))
     points = sorted(chance.randrange(total) for _ in range(4))
     for point in points:
@@ -271,7 +271,7 @@ def test_a_dead_collector_holds_nothing_up(loader: Loader, hub: Server) -> None:
     url, close = never_accepting()
     loader.environment = {"MODELYARD_COLLECTOR_URL": url, "MODELYARD_NAMESPACE": "n", "MODELYARD_MODEL": "m"}
     try:
-        hub.order({"match": WEIGHTS, "bytes_per_second": 12 << 20})
+        hub.order({"match": WEIGHTS, "bytes_per_second": 6 << 20})
         run = load(loader, hub, "org/large")
         assert run.code == 0, run.output
     finally:
