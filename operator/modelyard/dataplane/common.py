@@ -8,7 +8,7 @@ from typing import Any, Final
 from modelyard.plan import Obj
 from modelyard.resources import conditions
 from modelyard.resources.meta import PVC
-from modelyard.resources.objects import controller_uid
+from modelyard.resources.objects import controller_uid, whose
 from modelyard.resources.volumes import Seen, Stage, Step, Want
 from modelyard.settings import Settings
 
@@ -30,28 +30,22 @@ def claim_spec(want: Want, settings: Settings) -> dict[str, Any]:
 def taken(want: Want, seen: Seen) -> Step | None:
     """What to say if somebody else has one of our names, or None."""
     owner = want.owner["uid"]
-    found = [*seen.strangers, *((seen.volume,) if seen.volume is not None else ())]
-    for obj in found:
-        holder = controller_uid(obj)
-        if holder == owner:
-            continue
-        kind = "Volume claim" if obj.get("kind") == PVC.kind else obj.get("kind")
-        whose = _whose(obj)
-        return Step(
-            Stage.FAILED,
-            "NameTaken",
-            f"{kind} {obj['metadata']['name']} is there already and {whose}; it is left alone. "
-            "Remove it, or give the version another name.",
-            requeue_after=TAKEN_RECHECK_SECONDS,
-        )
-    return None
-
-
-def _whose(obj: Obj) -> str:
-    for reference in obj["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return f"belongs to {reference['kind']} {reference['name']} (uid {reference['uid']})"
-    return "was not made by Modelyard for this object"
+    found = [*((seen.volume,) if seen.volume is not None else ()), *seen.strangers]
+    words = [
+        f"{'Volume claim' if obj.get('kind') == PVC.kind else obj.get('kind')} {obj['metadata']['name']} "
+        f"is there already and {whose(obj)}"
+        for obj in found
+        if controller_uid(obj) != owner
+    ]
+    if not words:
+        return None
+    left, them = ("they are", "them") if len(words) > 1 else ("it is", "it")
+    return Step(
+        Stage.FAILED,
+        "NameTaken",
+        f"{'; '.join(words)}; {left} left alone. Remove {them}, or give the version another name.",
+        requeue_after=TAKEN_RECHECK_SECONDS,
+    )
 
 
 def finished(job: Obj, type: str) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from modelyard.dataplane.common import TAKEN_RECHECK_SECONDS
 from modelyard.dataplane.static import NO_RIGHT, READ_ONLY, static_claim, static_volume
 from modelyard.plan import Action, Apply, Create, Delete, Kind, Obj, Ref
 from modelyard.resources.meta import DATASET, PV, PVC
-from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of
+from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of, whose
 from modelyard.resources.shares import Lent, Loan
 from modelyard.resources.times import format_time, parse_time
 from modelyard.resources.volumes import ANNOTATION_TOUCHED, Stage, Step
@@ -31,7 +31,8 @@ _NOT_COPIED: Final = frozenset(
 def lend(loan: Loan, lent: Lent, settings: Settings, now: datetime) -> Step:
     """What to do next so that the namespace has the version, and how far it is."""
     if lent.stranger is not None:
-        text = f"{lent.stranger.get('kind')} {loan.name} is there already and is not Modelyard's; it is left alone."
+        named = f"{lent.stranger.get('kind')} {loan.name}"
+        text = f"{named} is there already and {whose(lent.stranger)}; it is left alone."
         return Step(Stage.FAILED, "NameTaken", text, requeue_after=TAKEN_RECHECK_SECONDS)
     if lent.parts and not lent.is_of(loan):
         return Step(Stage.WAITING, "Replacing", "It is replaced by the files of now.", take_back(lent))

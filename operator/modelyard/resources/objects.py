@@ -57,3 +57,11 @@ def controller_uid(obj: Obj) -> str | None:
         if reference.get("controller"):
             return str(reference["uid"])
     return None
+
+
+def whose(obj: Obj) -> str:
+    """Whose an object is that has a name of ours, in words that follow "is there already and"."""
+    for reference in obj["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return f"belongs to {reference['kind']} {reference['name']} (uid {reference['uid']})"
+    return "was not made by Modelyard for this object"

@@ -13,6 +13,7 @@ from support.build import make_claim, make_model, make_secret, make_source, make
 from support.cluster import CRD, path_of, wait_for
 from support.downloads import failure
 from support.operator import OperatorProcess
+from support.strangers import orphan
 
 World = Any
 COMMIT = "c0ffee" + "0" * 34
@@ -137,6 +138,34 @@ def test_a_strangers_claim_and_dataset_are_left_alone(world: World) -> None:
     world.end("mdl-m-v1")
     world.wait_for_entry("m", phase="Ready")
     assert "mdl-n-v1" in world.names(DATASET)
+
+
+def test_what_a_model_left_orphaned_is_a_strangers_to_the_next_of_its_name(world: World) -> None:
+    name = "mdl-m-v1"
+    world.create(make_model("m"), MODEL)
+    world.end(name)
+    world.wait_for_entry("m", phase="Ready")
+    orphan(world.kube, MODEL, world.namespace, "m")
+
+    def left() -> tuple[Any, ...]:
+        dataset, claim = (world.kube.get(kind, world.namespace, name) for kind in (DATASET, PVC))
+        return dataset["metadata"]["uid"], dataset["metadata"].get("ownerReferences"), dataset["spec"], claim
+
+    before = left()
+    assert before[1] is None
+    for _ in range(2):
+        world.create(make_model("m"), MODEL)
+        entry = world.wait_for_entry("m", phase="Failed", reason="NameTaken")
+        assert f"Dataset {name} is there already and was not made by Modelyard for this object" in entry["message"]
+        world.kube.delete(MODEL, world.namespace, "m")
+        wait_for(lambda: world.kube.find(MODEL, world.namespace, "m") is None, "the Model to go")
+    time.sleep(2)
+    assert left() == before
+    world.kube.delete(DATASET, world.namespace, name)
+    wait_for(lambda: not world.names(PVC) and not world.names(JOB), "what the Dataset had to go")
+    world.create(make_model("m"), MODEL)
+    world.end(name)
+    world.wait_for_entry("m", phase="Ready")
 
 
 def test_a_claim_that_took_the_name_of_a_dataset_holds_it(ready: World, operator: OperatorProcess) -> None:

@@ -317,6 +317,20 @@ def test_retained_volumes_outlive_the_model_and_are_taken_back() -> None:
     cluster.finish()
     cluster.settle()
     assert (cluster.entry()["phase"], cluster.claims()) == ("Ready", ["mdl-m-v1"])
+    assert "modelyard.dev/retained" not in cluster.world.objects[Ref(PVC, NS, "mdl-m-v1")]["metadata"]["annotations"]
+
+
+def test_an_orphaned_volume_is_not_taken_back() -> None:
+    cluster = ready_model()
+    volume = Ref(PVC, NS, "mdl-m-v1")
+    cluster.world.edit(volume, lambda o: o["metadata"].pop("ownerReferences"))
+    cluster.world.remove(M)
+    cluster.world.settle()
+    before = cluster.world.objects[volume]
+    cluster.put(make_model("m"))
+    cluster.settle()
+    assert cluster.entry()["reason"] == "NameTaken"
+    assert cluster.world.objects[volume] == before
 
 
 def test_a_plain_model_goes_at_once_with_its_volumes() -> None:

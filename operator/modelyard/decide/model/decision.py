@@ -24,6 +24,8 @@ from modelyard.resources import problems, support
 from modelyard.resources.meta import MODEL, PV, PVC
 from modelyard.resources.model import ModelSpec, ModelVersion
 from modelyard.resources.objects import generation_of, is_deleting, ref_to, uid_of
+from modelyard.resources.times import format_time
+from modelyard.resources.volumes import ANNOTATION_RETAINED
 
 Entries = Mapping[str, Mapping[str, Any]]
 """Entries of `status.syncedVersions` by name."""
@@ -136,7 +138,8 @@ def _leave(view: ModelView, plane: SharingPlane, now: datetime) -> Plan:
         disks = tuple(Delete(ref_to(PV, d), uid_of(d)) for d in view.links if not is_deleting(d))
         if disks:
             return Plan(disks)
-    freed = [set_owner(c, None) for c in view.fetched() if not is_deleting(c)] if _keeps_fetched(view) else []
+    kept = [c for c in view.fetched() if not is_deleting(c)] if _keeps_fetched(view) else []
+    freed = [set_owner(c, None, {ANNOTATION_RETAINED: format_time(now)}) for c in kept]
     release = guard(MODEL, view.model, False)
     return Plan((*freed, *((release,) if release is not None else ())))
 

@@ -33,6 +33,7 @@ from modelyard.resources.sourcetypes import LINKED, SOURCES
 from modelyard.resources.times import format_time
 from modelyard.resources.volumes import (
     ANNOTATION_CONTENT,
+    ANNOTATION_RETAINED,
     DATA_PATH,
     Claim,
     Reporter,
@@ -178,7 +179,7 @@ def _adopt(view: ModelView, wish: Wish, content: Content, now: datetime) -> Outc
         if version_of(claim) == wish.version.name and holds(claim, content, _resync(view, content)):
             said = Said(PROCESSING, "Adopting", f"Volume {claim['metadata']['name']} was kept and is taken back.")
             entry = make(wish.version.name, said, wish.old, now=now, generation=generation_of(view.model))
-            return Outcome({**entry, "origin": "Source"}, (set_owner(claim, view.model),))
+            return Outcome({**entry, "origin": "Source"}, (set_owner(claim, view.model, {ANNOTATION_RETAINED: None}),))
     return None
 
 

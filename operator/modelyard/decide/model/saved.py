@@ -86,15 +86,12 @@ def owners(view: ModelView, retain: bool) -> tuple[Action, ...]:
     return tuple(changes)
 
 
-def set_owner(claim: Obj, model: Obj | None) -> PatchMetadata:
+def set_owner(claim: Obj, model: Obj | None, annotations: Mapping[str, str | None] | None = None) -> PatchMetadata:
     """Gives a volume to a Model, or to nobody, so that it outlives its Model."""
-    references = None if model is None else [owner_reference(MODEL, model)]
-    return PatchMetadata(
-        ref_to(kind_of(claim), claim),
-        uid_of(claim),
-        claim["metadata"]["resourceVersion"],
-        {"ownerReferences": references},
-    )
+    metadata: dict[str, Any] = {"ownerReferences": None if model is None else [owner_reference(MODEL, model)]}
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return PatchMetadata(ref_to(kind_of(claim), claim), uid_of(claim), claim["metadata"]["resourceVersion"], metadata)
 
 
 def record_of(claim: Obj) -> dict[str, Any]:

@@ -26,7 +26,14 @@ from modelyard.resources.names import dataset_job, fetch_job, version_volume, ve
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
 from modelyard.resources.sources import Content
 from modelyard.resources.sourcetypes import SOURCES
-from modelyard.resources.volumes import ANNOTATION_CONTENT, LABEL_DATASET, LABEL_VOLUME, Seen, kind_of
+from modelyard.resources.volumes import (
+    ANNOTATION_CONTENT,
+    ANNOTATION_RETAINED,
+    LABEL_DATASET,
+    LABEL_VOLUME,
+    Seen,
+    kind_of,
+)
 
 _NEXT_JOBS: Final = 2
 
@@ -107,9 +114,9 @@ class ModelView:
         return tuple(c for c in (*self.claims, *self.datasets) if self.owns(c) and _is_fetched(c))
 
     def retained(self) -> tuple[Obj, ...]:
-        """The fetched volumes that an earlier Model of this name left behind on request."""
-        volumes = (*self.claims, *self.datasets)
-        return tuple(c for c in volumes if controller_uid(c) is None and _is_fetched(c) and not is_deleting(c))
+        """The fetched volumes that an earlier Model of this name left behind on request, not those that it orphaned."""
+        left = (c for c in (*self.claims, *self.datasets) if controller_uid(c) is None and not is_deleting(c))
+        return tuple(c for c in left if _is_fetched(c) and annotation(c, ANNOTATION_RETAINED) is not None)
 
     def saved(self) -> tuple[Obj, ...]:
         """The volumes that Trainings saved as versions of this Model, oldest first."""

@@ -24,7 +24,7 @@ from modelyard.decide.training.view import Context
 from modelyard.plan import Create, Delete, Obj
 from modelyard.resources.meta import ANNOTATION_APPROVE, ANNOTATION_RESYNC, JOB, PVC
 from modelyard.resources.names import analysis_job
-from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of
+from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of, whose
 from modelyard.resources.times import format_time, parse_time
 from modelyard_training.params.analysis import REPORT
 
@@ -124,11 +124,11 @@ def _make(ctx: Context, draft: Draft, name: str, entries: tuple[Entry, ...]) -> 
     wanted = output_claim(ctx, claim_name)
     taken = None
     if claim is not None and not ctx.view.owns(claim):
-        taken = f"Volume claim {claim_name}"
+        taken = f"Volume claim {claim_name}", claim
     elif name in ctx.view.strangers:
-        taken = f"Job {name}"
+        taken = f"Job {name}", ctx.view.strangers[name]
     if taken is not None:
-        message = f"{taken} is there already and belongs to somebody else; it is left alone. Remove it to go on."
+        message = f"{taken[0]} is there already and {whose(taken[1])}; it is left alone. Remove it to go on."
         phases.analyzing(draft, "NameTaken", message, stalled=True)
         draft.look_again(TAKEN_RECHECK_SECONDS)
         return

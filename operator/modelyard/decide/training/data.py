@@ -28,7 +28,7 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.modelsource import ModelSourceSpec
 from modelyard.resources.names import data_volume
-from modelyard.resources.objects import annotation, is_deleting, label, owner_reference, ref_to, uid_of
+from modelyard.resources.objects import annotation, is_deleting, label, owner_reference, ref_to, uid_of, whose
 from modelyard.resources.problems import ManifestError, parse
 from modelyard.resources.sourcetypes import LINKED
 from modelyard.resources.training.data import DatasetSource
@@ -85,7 +85,7 @@ def step(ctx: Context) -> Found:
         made = Create(PVC, _volume(ctx, want, wanted.storage))
         return entry | _words("Pending", "Downloading", "The download is starting."), (made,), None
     if label(volume, LABEL_MANAGED_BY) != MANAGED_BY or annotation(volume, ANNOTATION_CONTENT) != want.content.hash:
-        message = f"Volume claim {want.name} is there already and is not Modelyard's; it is left alone. Remove it."
+        message = f"Volume claim {want.name} is there already and {whose(volume)}; it is left alone. Remove it."
         return entry | _words("Failed", "NameTaken", message), (), TAKEN_RECHECK_SECONDS
     if is_deleting(volume):
         message = f"Volume {want.name} is being deleted; it is made anew when it is gone."

@@ -16,7 +16,7 @@ from modelyard.decide.training.view import Context
 from modelyard.plan import Create
 from modelyard.resources.meta import ANNOTATION_SAVED, COMPONENT_OUTPUT, JOB, PVC, SERVICE, TRAINING, managed_labels
 from modelyard.resources.names import output_volume, training_job
-from modelyard.resources.objects import annotation, is_deleting, owner_reference, uid_of
+from modelyard.resources.objects import annotation, is_deleting, owner_reference, uid_of, whose
 from modelyard.resources.times import format_time
 
 TAKEN_RECHECK_SECONDS: Final = 30
@@ -69,13 +69,13 @@ def make(ctx: Context, draft: Draft) -> None:
         draft.look_again(TAKEN_RECHECK_SECONDS)
         return
     if claim is not None and not ctx.view.owns(claim):
-        taken = f"Volume claim {claim_name}"
+        taken = f"Volume claim {claim_name}", claim
     elif job_name in ctx.view.strangers:
-        taken = f"Job {job_name}"
+        taken = f"Job {job_name}", ctx.view.strangers[job_name]
     elif ctx.view.service is not None and not ctx.view.owns(ctx.view.service):
-        taken = f"Service {ctx.view.service['metadata']['name']}"
+        taken = f"Service {ctx.view.service['metadata']['name']}", ctx.view.service
     if taken is not None:
-        message = f"{taken} is there already and belongs to somebody else; it is left alone. Remove it to go on."
+        message = f"{taken[0]} is there already and {whose(taken[1])}; it is left alone. Remove it to go on."
         phases.committed(draft, "Queued", "NameTaken", message, handed_over=handed_over, stalled=True)
         draft.look_again(TAKEN_RECHECK_SECONDS)
         return
