@@ -4,8 +4,9 @@ A race: each operator runs, a client creates 1,000 Models of two versions, and t
 status; then the Datasets are made READY, as their controller would, and the requests that it took in all are counted
 from the API server's audit log. The raw client makes the same requests with nothing to decide. Then more and more
 objects under one operator: the cost of each, memory, silence at rest, a restart, and the time from a change to its
-status. BENCH_MODELS and BENCH_STEPS change the sizes; MODELYARD_MODELFS and MODELYARD_DATASET_CRD name the peer and
-the CRD of Datasets.
+status. BENCH_MODELS and BENCH_STEPS change the sizes (BENCH_MODELS=0: no race); MODELYARD_MODELFS and
+MODELYARD_DATASET_CRD name the peer and the CRD of Datasets. What was measured is published after each part, so that a
+part that fails, or a run that is stopped, leaves the figures of the others.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -42,10 +46,14 @@ Obj = dict[str, Any]
 MODELS = int(os.environ.get("BENCH_MODELS", "1000"))
 STEPS = tuple(int(n) for n in os.environ.get("BENCH_STEPS", "100,1000,5000,10000").split(","))
 AT_ONCE = 1000
-CHANGES_AT = 5000
+CHANGES_AT = int(os.environ.get("BENCH_CHANGES", "5000"))
+PATIENCE = 600
+BEGAN = time.monotonic()
 PEER_MODEL = Kind("model.samzong.dev/v1", "Model", "models")
 PEER_SOURCE = Kind("model.samzong.dev/v1", "ModelSource", "modelsources")
 SETTINGS = {"dataPlane": "baize", "baize": {"loader": "modelyard"}, "logLevel": "INFO", "lease": {}}
+SCALE = {**SETTINGS, "resyncSeconds": 7200}
+"""Without the regular list of everything, which is a matter of time and not of how many Models came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +68,47 @@ class Lap:
 
 
 def main() -> None:
-    """Runs it all; figures to stdout and to build/bench/operator.json."""
+    """Runs it all; figures to stdout and to build/bench/operator.json, after each part."""
     peer = os.environ.get("MODELYARD_MODELFS", "")
     datasets = os.environ.get("MODELYARD_DATASET_CRD", "")
     if not peer or not datasets:
         sys.exit("Set MODELYARD_MODELFS to modelfs-manager, beside it modelfs-crds.yaml, and MODELYARD_DATASET_CRD.")
-    with ControlPlane(name="bench-operator", audit=True) as plane, tempfile.TemporaryDirectory() as name:
-        kube, folder = Kube(plane.kubeconfig), Path(name)
-        install(kube, Path(datasets), Path(peer).with_name("modelfs-crds.yaml"))
-        with peer_process(plane, Path(peer), folder) as pid:
-            theirs = asyncio.run(lap(plane, kube, pid, "modelfs", PEER_MODEL, PEER_SOURCE, "modelfs-manager/"))
-        with OperatorProcess(plane.kubeconfig, folder, SETTINGS) as operator:
-            operator.wait_until_leading()
-            pid = operator.process.pid
-            ours = asyncio.run(lap(plane, kube, pid, "ours", MODEL, MODELSOURCE, "modelyard-operator/"))
-        raw = asyncio.run(raw_lap(plane, kube, ours.requests))
-    with ControlPlane(name="bench-operator", audit=True) as plane, tempfile.TemporaryDirectory() as name:
-        kube, folder = Kube(plane.kubeconfig), Path(name)
-        install(kube, Path(datasets))
-        rows = race_rows(ours, theirs, raw) + scale_rows(plane, kube, folder)
-    publish("operator", rows)
+    rows: list[Row] = []
+    parts: list[Callable[[ControlPlane, Kube, Path, list[Row]], None]] = [scale]
+    if MODELS:
+        parts.insert(0, partial(race, peer=Path(peer)))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    whole = True
+    for part in parts:
+        try:
+            with ControlPlane(name="bench-operator", audit=True) as plane, tempfile.TemporaryDirectory() as name:
+                kube = Kube(plane.kubeconfig)
+                install(kube, Path(datasets), Path(peer).with_name("modelfs-crds.yaml"))
+                part(plane, kube, Path(name), rows)
+        except Exception:
+            traceback.print_exc()
+            whole = False
+        finally:
+            publish("operator", rows)
+    sys.exit(0 if whole else 1)
+
+
+def say(words: str) -> None:
+    """How far it is."""
+    print(f"[{time.monotonic() - BEGAN:6.0f} s] {words}", flush=True)
+
+
+def race(plane: ControlPlane, kube: Kube, folder: Path, rows: list[Row], *, peer: Path) -> None:
+    """One operator after the other, and a raw client, on one API server."""
+    with peer_process(plane, peer, folder) as pid:
+        theirs = asyncio.run(lap(plane, kube, pid, "modelfs", PEER_MODEL, PEER_SOURCE, "modelfs-manager/"))
+    with OperatorProcess(plane.kubeconfig, folder, SETTINGS) as operator:
+        operator.wait_until_leading()
+        pid = operator.process.pid
+        ours = asyncio.run(lap(plane, kube, pid, "ours", MODEL, MODELSOURCE, "modelyard-operator/"))
+    raw = asyncio.run(raw_lap(plane, kube))
+    say(f"raw client: {MODELS / raw:.1f} Models/s")
+    rows.extend(race_rows(ours, theirs, raw))
 
 
 def race_rows(ours: Lap, theirs: Lap, raw: float) -> list[Row]:
@@ -110,10 +139,14 @@ async def lap(plane: ControlPlane, kube: Kube, pid: int, name: str, model: Kind,
         await make_ready(raw, namespace)
         await until(raw, model, namespace, MODELS, ready)
         await asyncio.sleep(2)
-    return Lap(seconds, cpu, memory_mib(pid), len(counted(audit, agent, namespace)) / MODELS)
+    requests = counted(audit, agent, namespace)
+    kinds = Counter(f"{r.verb} {r.resource}" for r in requests)
+    shown = ", ".join(f"{what} {number / MODELS:.2f}" for what, number in kinds.most_common())
+    say(f"{name}: {MODELS / seconds:.1f} Models/s; requests for each: {shown}")
+    return Lap(seconds, cpu, memory_mib(pid), len(requests) / MODELS)
 
 
-async def raw_lap(plane: ControlPlane, kube: Kube, requests: float) -> float:
+async def raw_lap(plane: ControlPlane, kube: Kube) -> float:
     """Seconds of a client that makes the Models, their Datasets and as many statuses, and decides nothing."""
     namespace = "bench-raw"
     prepare(kube, namespace, MODELSOURCE)
@@ -131,60 +164,97 @@ async def raw_lap(plane: ControlPlane, kube: Kube, requests: float) -> float:
         return await in_flight(partial(one, n) for n in range(MODELS))
 
 
-def scale_rows(plane: ControlPlane, kube: Kube, folder: Path) -> list[Row]:
+def scale(plane: ControlPlane, kube: Kube, folder: Path, rows: list[Row]) -> None:
     """More and more Models under one operator, made READY at each step."""
-    namespace = "bench-scale"
-    prepare(kube, namespace, MODELSOURCE)
-    rows: list[Row] = []
     costs: list[float] = []
-    with OperatorProcess(plane.kubeconfig, folder, SETTINGS, name="scale") as operator:
+    with OperatorProcess(plane.kubeconfig, folder, SCALE, name="scale") as operator:
         operator.wait_until_leading()
-        pid, there = operator.process.pid, 0
+        there = 0
+        broken: Exception | None = None
         for total in STEPS:
-            before = cpu_seconds(pid)
-            asyncio.run(grow(plane, namespace, there, total))
-            costs.append(1000 * (cpu_seconds(pid) - before) / (total - there))
+            try:
+                costs.append(step(plane, kube, operator, there, total, rows))
+            except Exception as error:  # a restart with what is there can be measured all the same
+                traceback.print_exc()
+                broken = error
+                break
             there = total
-            rows.append(plain(f"CPU for each Model, up to {total}", "ms", costs[-1]))
-            rows.append(plain(f"writes at rest in 10 s, {total} Models", "", rest(plane, operator)))
-            if total == CHANGES_AT:
-                latencies = asyncio.run(changes(plane, namespace, total))
-                rows.append(
-                    at_most(f"change to status, 20/s, {total} Models, p99", "ms", percentile(latencies, 0.99), 1000)
-                )
         spread = max(costs[1:]) / min(costs[1:]) if len(costs) > 1 else 1.0
         rows.append(at_most(f"dearest Model beside the cheapest, {STEPS[1:]}", "", spread, 1.2 / 0.8))
-        rows.append(at_most(f"peak memory at {there} Models", "MiB", memory_mib(pid), 512))
+        rows.append(at_most(f"peak memory at {there} Models", "MiB", memory_mib(operator.process.pid), 512))
         operator.terminate()
-        audit, began = audit_of(plane), time.monotonic()
-        operator.start()
-        wait_for(lambda: settled(operator), "the restarted operator to have looked at everything", 300, 0.2)
-        rows.append(at_most(f"restart to ready, {there} Models", "s", time.monotonic() - began, 15))
-        rows.append(plain("writes of the restarted operator", "", sum(r.writes for r in counted(audit))))
-    return rows
+        restart(plane, operator, there, rows)
+    if broken is not None:
+        raise broken
 
 
-async def grow(plane: ControlPlane, namespace: str, there: int, total: int) -> None:
-    """From so many Models to more, all READY: in steps, as a controller does not leave its Datasets alone for long."""
+def step(plane: ControlPlane, kube: Kube, operator: OperatorProcess, there: int, total: int, rows: list[Row]) -> float:
+    """From so many Models to more: milliseconds of CPU for each."""
+    pid = operator.process.pid
+    before = cpu_seconds(pid)
+    asyncio.run(grow(plane, kube, there, total))
+    cost = 1000 * (cpu_seconds(pid) - before) / (total - there)
+    say(f"{total} Models: {cost:.1f} ms of CPU for each, {memory_mib(pid):.0f} MiB")
+    rows.append(plain(f"CPU for each Model, up to {total}", "ms", cost))
+    rows.append(plain(f"writes at rest in 10 s, {total} Models", "", rest(plane, operator)))
+    if total == CHANGES_AT:
+        latencies = asyncio.run(changes(plane, total))
+        p99 = percentile(latencies, 0.99)
+        say(f"changes: p50 {percentile(latencies, 0.5):.0f} ms, p99 {p99:.0f} ms")
+        rows.append(at_most(f"change to status, 20/s, {total} Models, p99", "ms", p99, 1000))
+    return cost
+
+
+def restart(plane: ControlPlane, operator: OperatorProcess, there: int, rows: list[Row]) -> None:
+    """The operator again, beside everything that is there already."""
+    audit, began = audit_of(plane), time.monotonic()
+    operator.start()
+    wait_for(lambda: operator.ready() == "leading", "the restarted operator to lead", PATIENCE, 0.2)
+    rows.append(at_most(f"restart to ready, {there} Models", "s", time.monotonic() - began, 15))
+    wait_for(lambda: settled(operator), "the restarted operator to have looked at everything", PATIENCE, 0.2)
+    rows.append(at_most("  until each was looked at again", "s", time.monotonic() - began, 15))
+    pid = operator.process.pid
+    say(f"restart: all looked at after {time.monotonic() - began:.1f} s, {cpu_seconds(pid):.1f} s of CPU")
+    time.sleep(5)
+    rows.append(plain("writes of the restarted operator", "", sum(r.writes for r in counted(audit))))
+    rows.append(at_most("  its peak memory", "MiB", memory_mib(pid), 512))
+
+
+async def grow(plane: ControlPlane, kube: Kube, there: int, total: int) -> None:
+    """From so many Models to more, all READY: in steps, as a controller does not leave its Datasets alone for long.
+
+    A namespace for each thousand: to look how far they are then costs the same, however many there are.
+    """
     async with RawClient(plane.kubeconfig) as raw:
-        for first in range(there, total, AT_ONCE):
-            last = min(first + AT_ONCE, total)
-            await create_models(raw, MODEL, namespace, range(first, last))
-            await until(raw, MODEL, namespace, last, complete)
+        while there < total:
+            namespace = scale_namespace(there)
+            if there % AT_ONCE == 0:
+                prepare(kube, namespace, MODELSOURCE)
+            last = min((there // AT_ONCE + 1) * AT_ONCE, total)
+            await create_models(raw, MODEL, namespace, range(there, last))
+            wanted = last - there // AT_ONCE * AT_ONCE
+            await until(raw, MODEL, namespace, wanted, complete)
             await make_ready(raw, namespace)
-            await until(raw, MODEL, namespace, last, ready)
+            await until(raw, MODEL, namespace, wanted, ready)
+            there = last
+            say(f"{there} Models are Ready")
 
 
-async def changes(plane: ControlPlane, namespace: str, total: int) -> list[float]:
+def scale_namespace(number: int) -> str:
+    """Where a Model is, when there are many."""
+    return f"bench-scale-{number // AT_ONCE}"
+
+
+async def changes(plane: ControlPlane, total: int) -> list[float]:
     """Milliseconds from an edit of a spec to the status that has seen it, 20 edits a second."""
     seen: dict[tuple[str, int], asyncio.Event] = {}
 
     async with RawClient(plane.kubeconfig) as raw, RawClient(plane.kubeconfig) as watcher:
 
         async def follow() -> None:
-            async with watcher.http.get(f"{path_of(MODEL, namespace)}?limit=1") as answer:
+            async with watcher.http.get(f"{path_of(MODEL)}?limit=1") as answer:
                 version = (await answer.json())["metadata"]["resourceVersion"]
-            url = f"{path_of(MODEL, namespace)}?watch=1&resourceVersion={version}"
+            url = f"{path_of(MODEL)}?watch=1&resourceVersion={version}"
             async with watcher.http.get(url, timeout=None, read_bufsize=2**20) as answer:
                 async for line in answer.content:
                     found = json.loads(line)["object"]
@@ -192,7 +262,8 @@ async def changes(plane: ControlPlane, namespace: str, total: int) -> list[float
                     seen.setdefault(key, asyncio.Event()).set()
 
         async def change(number: int) -> None:
-            name = name_of(number * 7 % total)
+            number = number * 7 % total
+            name, namespace = name_of(number), scale_namespace(number)
             edit = {"spec": {"display": {"description": f"changed {time.time()}"}}}
             generation = (await raw.merge(MODEL, namespace, name, edit))["metadata"]["generation"]
             await seen.setdefault((name, generation), asyncio.Event()).wait()
@@ -337,7 +408,8 @@ async def make_ready(raw: RawClient, namespace: str) -> None:
 
 async def until(raw: RawClient, kind: Kind, namespace: str, wanted: int, done: Any) -> None:
     """Until that many Models are so; looks seldom, because looking costs the server time."""
-    for _ in range(300):
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         if sum(map(done, await raw.list(kind, namespace))) >= wanted:
             return
         await asyncio.sleep(1 + wanted / 2000)

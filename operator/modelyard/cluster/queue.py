@@ -2,7 +2,8 @@
 
 A key is in it at most once and worked on by at most one worker at a time; what is added meanwhile comes again
 afterwards. Waiting (`add_after`) and failing (`fail`, exponential with jitter) are different things. A key is not
-handed out twice within the coalescing time, so that a burst of events is one look.
+handed out twice within the coalescing time, so that a burst of events is one look; what may wait for the rest of its
+burst (`settle`) does so, within a bound.
 
 `Schedule` is the plain data structure with the time passed in; `WorkQueue` lets workers wait for it.
 """
@@ -20,6 +21,8 @@ K = TypeVar("K", bound=Hashable)
 COALESCE = 0.2
 BACKOFF_BASE = 0.2
 BACKOFF_MAX = 300.0
+SETTLE_MOST = 1.0
+"""For so long a burst may put off the look that it asked for."""
 
 
 class QueueMetrics(Protocol):
@@ -45,6 +48,7 @@ class Schedule(Generic[K]):
         self._order = itertools.count()
         self._started: dict[K, float] = {}
         self._in_flight: dict[K, float] = {}
+        self._bursts: dict[K, tuple[float, float]] = {}
 
     def __len__(self) -> int:
         """How many keys wait, those that are not due yet included."""
@@ -52,13 +56,25 @@ class Schedule(Generic[K]):
 
     def add(self, key: K, at: float) -> bool:
         """Makes `key` due at `at` or earlier; whether it was not waiting before."""
-        at = max(at, self._started.get(key, float("-inf")) + self._coalesce)
+        at = self._not_before(key, at)
         known = self._due.get(key)
         if known is not None and known <= at:
             return False
-        self._due[key] = at
-        if key not in self._in_flight:
-            heapq.heappush(self._heap, (at, next(self._order), key))
+        self._set(key, at)
+        return known is None
+
+    def settle(self, key: K, now: float, quiet: float) -> bool:
+        """Makes `key` due when it has not been settled anew for `quiet` seconds, but no later than `SETTLE_MOST` after
+        the first time, nor than it is due for another reason; whether it was not waiting before.
+        """
+        first, put_off = self._bursts.get(key, (now, None))
+        at = self._not_before(key, min(now + quiet, first + max(quiet, SETTLE_MOST)))
+        known = self._due.get(key)
+        if known is not None and known < at and known != put_off:
+            return False
+        self._bursts[key] = first, at
+        if known != at:
+            self._set(key, at)
         return known is None
 
     def take(self, now: float) -> tuple[K, float] | None:
@@ -71,6 +87,7 @@ class Schedule(Generic[K]):
             if self._due.get(key) != at or key in self._in_flight:
                 continue
             del self._due[key]
+            self._bursts.pop(key, None)
             self._in_flight[key] = now
             self._started[key] = now
             return key, at
@@ -83,6 +100,14 @@ class Schedule(Generic[K]):
             heapq.heappush(self._heap, (at, next(self._order), key))
         if len(self._started) > 2 * len(self._in_flight) + 1000:
             self._started = {k: t for k, t in self._started.items() if t + self._coalesce > now}
+
+    def _not_before(self, key: K, at: float) -> float:
+        return max(at, self._started.get(key, float("-inf")) + self._coalesce)
+
+    def _set(self, key: K, at: float) -> None:
+        self._due[key] = at
+        if key not in self._in_flight:
+            heapq.heappush(self._heap, (at, next(self._order), key))
 
     def next_due(self) -> float | None:
         """When something is due next (or was already), None if nothing waits."""
@@ -128,6 +153,12 @@ class WorkQueue(Generic[K]):
     def add_after(self, key: K, seconds: float) -> None:
         """Look at it then, if nothing asks for it earlier."""
         if self._schedule.add(key, self._clock() + seconds) and self._metrics:
+            self._metrics.added()
+        self._changed.set()
+
+    def settle(self, key: K, seconds: float) -> None:
+        """Look at it when nothing has asked for it in this way for so long, and soon in any case."""
+        if self._schedule.settle(key, self._clock(), seconds) and self._metrics:
             self._metrics.added()
         self._changed.set()
 

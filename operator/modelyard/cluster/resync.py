@@ -1,8 +1,8 @@
-"""Our own re-list: makes the store equal to the cluster, ghosts included, now and then and whenever in doubt.
+"""Our own lists and their diff: make the store equal to the cluster, ghosts included.
 
-kopf's watch never reports what was deleted while it had no stream. So every kind is listed in pages at start (nothing
-is decided before), every `resyncSeconds` with jitter, and soon after a sign that kopf listed again. Errors are retried;
-an incomplete list changes nothing.
+A watch never reports what was deleted while it had no stream. So every list is ours, also the one that a watch begins
+with, the first time (nothing is decided before all are in) and whenever its stream was lost; and everything is listed
+every `resyncSeconds`, with jitter. Errors are retried; an incomplete list changes nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from collections.abc import Callable
 from modelyard.cluster import errors
 from modelyard.cluster.client import Client
 from modelyard.cluster.store import Change, Store
-from modelyard.cluster.watched import Scope
+from modelyard.cluster.watched import Scope, Watched
 from modelyard.plan import Kind, Obj
 
 logger = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
 
@@ -37,7 +36,7 @@ class Resync:
         on_changes: Callable[[list[Change]], None],
         after: Callable[[bool], None],
     ) -> None:
-        """`jitter` gives 0 to 1. `after` is told of each complete re-list, and whether it was a regular one."""
+        """`jitter` gives 0 to 1. `after` is told of each list but the first ones, and whether it was of all."""
         self._client = client
         self._store = store
         self._scope = scope
@@ -45,51 +44,57 @@ class Resync:
         self._jitter = jitter
         self._on_changes = on_changes
         self._after = after
-        self._suspected = asyncio.Event()
+        self._begun: set[tuple[Kind, str | None]] = set()
+        self._complete = asyncio.Event()
 
-    def suspect(self) -> None:
-        """Something may have been missed: list again soon."""
-        self._suspected.set()
+    async def begin(self, kind: Kind, namespace: str | None) -> int:
+        """Lists what a watch begins with, trying until it works; the version from which to watch on.
 
-    async def run_once(self) -> None:
-        """Lists everything once and takes in the differences. Raises `errors.ApiError` if a list fails."""
-        for watched in self._scope.kinds:
-            for namespace in self._scope.places(watched.kind):
-                began = self._store.now()
-                listed: dict[Kind, list[Obj]] = {kind: [] for kind in self._scope.stored(watched.kind)}
-                version = 0
-                async for items, at in self._client.pages(watched.kind, namespace, watched.asked):
-                    for item in items:
-                        kind, kept = self._scope.filed(watched.kind, item)
-                        listed[kind].append(kept)
-                    version = at
-                for kind, found in listed.items():
-                    self._on_changes(self._store.replace(kind, namespace, found, version, began))
+        Raises NotFoundError if the kind is not served.
+        """
+        watched = next(w for w in self._scope.kinds if w.kind == kind)
+        version = await self._until_listed(watched, namespace, errors.NotFoundError)
+        if (kind, namespace) in self._begun:
+            self._after(False)
+        self._begun.add((kind, namespace))
+        if all((w.kind, place) in self._begun for w in self._scope.kinds for place in self._scope.places(w.kind)):
+            self._complete.set()
+        return version
 
-    async def until_done(self) -> None:
-        """Lists everything, trying until it works."""
+    async def until_complete(self) -> None:
+        """Until every watch has begun."""
+        await self._complete.wait()
+
+    async def run(self) -> None:
+        """Lists everything now and then, for ever."""
+        while True:
+            await asyncio.sleep(self._period * (1 - self._jitter() / 5))
+            for watched in self._scope.kinds:
+                for namespace in self._scope.places(watched.kind):
+                    await self._until_listed(watched, namespace)
+            self._after(True)
+
+    async def _list(self, watched: Watched, namespace: str | None) -> int:
+        """Takes in the differences; the list's version. Raises `errors.ApiError` if it fails."""
+        began = self._store.now()
+        listed: dict[Kind, list[Obj]] = {kind: [] for kind in self._scope.stored(watched.kind)}
+        version = 0
+        async for items, at in self._client.pages(watched.kind, namespace, watched.asked):
+            for item in items:
+                kind, kept = self._scope.filed(watched.kind, item)
+                listed[kind].append(kept)
+            version = at
+        for kind, found in listed.items():
+            self._on_changes(self._store.replace(kind, namespace, found, version, began))
+        return version
+
+    async def _until_listed(self, watched: Watched, namespace: str | None, *final: type[errors.ApiError]) -> int:
+        """Tries until it works, or fails in a way that is final; the list's version."""
         while True:
             try:
-                return await self.run_once()
+                return await self._list(watched, namespace)
+            except final:
+                raise
             except errors.ApiError as error:
                 logger.warning("The cluster's objects could not be listed (%s); trying again.", error)
                 await asyncio.sleep(RETRY_SECONDS * (1 + self._jitter()))
-
-    async def run(self) -> None:
-        """Regular and suspected re-lists, for ever."""
-        while True:
-            regular = not await self._wait(self._period * (1 - self._jitter() / 5))
-            if not regular:
-                # A re-list of kopf brings many objects: one of ours, when they are through, answers for all.
-                await asyncio.sleep(SETTLE_SECONDS)
-            self._suspected.clear()
-            await self.until_done()
-            self._after(regular)
-
-    async def _wait(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._suspected.wait()
-        except TimeoutError:
-            return False
-        return True

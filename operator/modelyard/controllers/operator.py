@@ -130,7 +130,7 @@ class Operator:
             on_changes=self._relisted,
             after=self._after_relist,
         )
-        self.feed = Feed(scope, self._observed, self.resync.suspect)
+        self.feed = Feed(scope, self._observed, self.resync.begin)
         self.downloads = Downloads(
             settings.collector, self.store, self.facts, lambda claim: self.runtime.poke(PVC, claim)
         )
@@ -207,7 +207,7 @@ class Operator:
         for task in await self.feed.start():
             self._supervise(task)
         self._on_signals()  # kopf has just taken them
-        await self.resync.until_done()
+        await self.resync.until_complete()
         self._start("resync", self.resync.run())
         self.health.ready, self.health.words = True, "standby"
         logger.info("Ready: %d roots known. Waiting for the lease.", self._roots())
@@ -295,11 +295,9 @@ class Operator:
             self.runtime.on_change(change)
 
     def _after_relist(self, regular: bool) -> None:
-        self.metrics.relists.labels("regular" if regular else "suspected").inc()
-        kinds = [kind for w in self.scope.kinds for kind in self.scope.stored(w.kind)]
-        uids = {obj["metadata"]["uid"] for kind in kinds for obj in self.store.list(kind)}
-        self.feed.forget_all_but(uids)
-        self.runtime.wake_all(min(_SPREAD_SECONDS, self.settings.resync_seconds / 10), random.random)
+        self.metrics.relists.labels("regular" if regular else "stream").inc()
+        if regular:
+            self.runtime.wake_all(min(_SPREAD_SECONDS, self.settings.resync_seconds / 10), random.random)
 
     def _roots(self) -> int:
         return sum(self.store.count(kind) for kind in self.runtime.kinds())

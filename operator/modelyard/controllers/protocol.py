@@ -16,8 +16,8 @@ from modelyard.plan import Key, Kind, Obj, Plan, Ref
 
 V = TypeVar("V")
 
-SETTLE_SECONDS: Final = 0.2
-"""What others make and change comes in bursts, for which one look at the root is enough."""
+SETTLE_SECONDS: Final = 0.3
+"""What others make and change comes in bursts, for which one look at the root is enough, and one write."""
 
 
 class Controller(Protocol[V]):
@@ -25,7 +25,7 @@ class Controller(Protocol[V]):
 
     kind: Kind
     settle: float
-    """Seconds from a change of something else that concerns a root to a look at the root; at its own changes, none."""
+    """Seconds without a change of something else that concerns a root, until the root is looked at; none at its own."""
 
     def setup(self, store: Store) -> None:
         """Called once before anything is observed: adds the indexes that `roots` and `view` use."""

@@ -103,13 +103,16 @@ class Runtime:
     def _poke(self, kind: Kind, states: Sequence[Obj]) -> None:
         """At once what changed itself, others when it has settled."""
         for controller in self._controllers.values():
-            delay = 0.0 if controller.kind == kind else controller.settle
             try:
                 if len(states) > 1 and controller.indifferent(kind, states[1], states[0]):
                     continue
                 for obj in states:
                     for key in controller.roots(kind, obj, self._store):
-                        self._queue.add_after(Item(controller.kind, key), delay)
+                        item = Item(controller.kind, key)
+                        if controller.kind == kind:
+                            self._queue.add(item)
+                        else:
+                            self._queue.settle(item, controller.settle)
             except Exception as error:
                 name = key_of(states[0])
                 self._unexpected(f"{kind.kind} {name}: its {controller.kind.kind} objects were not found", error)

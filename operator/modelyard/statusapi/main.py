@@ -92,7 +92,7 @@ class Process:
             period=settings.resync_seconds,
             jitter=random.random,
             on_changes=self._relisted,
-            after=lambda _: self._feed.forget_all_but(self._uids()),
+            after=lambda _: None,
         )
         self._feed = self._new_feed()
 
@@ -134,7 +134,7 @@ class Process:
 
     async def _fill(self) -> None:
         await self._watch()
-        await self._resync.until_done()
+        await self._resync.until_complete()
         self.service.freshness.synced = True
         await self.service.freshness.probe()
         self._start("resync", self._resync.run())
@@ -156,16 +156,15 @@ class Process:
         return self.service.freshness.synced and not often
 
     async def _watch_anew(self, gone: set[asyncio.Task[Any]]) -> None:
-        """What changed in between comes with the lists that a watch begins with; what went, with a re-list of ours."""
+        """What changed or went in between comes with the lists that a watch begins with."""
         for task in gone:
             task.cancel()
         await asyncio.wait(gone, timeout=_STOP_SECONDS)
         self._feed = self._new_feed()
         await self._watch()
-        self._resync.suspect()
 
     def _new_feed(self) -> Feed:
-        return Feed(self._scope, self._take_in, self._resync.suspect)
+        return Feed(self._scope, self._take_in, self._resync.begin)
 
     async def _until_datasets(self) -> None:
         """Datasets came to the cluster: a fresh process watches them too."""
@@ -188,9 +187,6 @@ class Process:
     def _observe(self, change: Change) -> None:
         self.service.rows.observe(change)
         self.service.followers.touch()
-
-    def _uids(self) -> set[str]:
-        return {o["metadata"]["uid"] for w in self._scope.kinds for o in self.service.store.list(w.kind)}
 
     def _start(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         self._supervise(asyncio.create_task(work, name=name))

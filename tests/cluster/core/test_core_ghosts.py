@@ -12,7 +12,7 @@ from support.copier import STATE
 from support.operator import OperatorProcess
 
 CACHED = 'modelyard_cache_objects{kind="configmaps"}'
-SUSPECTED = 'modelyard_relist_total{cause="suspected"}'
+AFTER_A_STREAM = 'modelyard_relist_total{cause="stream"}'
 
 
 def test_what_went_while_the_api_server_was_away_goes_from_the_cache(
@@ -36,7 +36,7 @@ def test_what_went_while_the_api_server_was_away_goes_from_the_cache(
     control_plane.start_apiserver()
     operator.signal(signal.SIGCONT)
     wait_for(lambda: operator.metric(CACHED) == 4, "the ghosts to go", 90)
-    assert operator.metric(SUSPECTED) >= 1
+    assert operator.metric(AFTER_A_STREAM) >= 1
     kube.merge(CONFIGMAP, namespace, "a", {"data": {"children": "2"}})
     wait_for(
         lambda: kube.get(CONFIGMAP, namespace, "a")["metadata"]["annotations"][STATE] == "Ready:2",

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from kopf._cogs.structs.references import Resource
 
 from modelyard.cluster import errors
 from modelyard.cluster.client import matches
@@ -14,7 +16,7 @@ from modelyard.cluster.logs import JsonFormatter, stack, where
 from modelyard.cluster.recorder import event_name
 from modelyard.cluster.watched import default_scope
 from modelyard.controllers.downloads import parse_download, running_downloads
-from modelyard.plan import Event, Ref
+from modelyard.plan import Event, Kind, Ref
 from modelyard.resources.meta import JOB, MODEL, OTHERS_PVC, PVC
 
 
@@ -80,23 +82,23 @@ def test_of_claims_of_others_only_whose_they_are_is_kept() -> None:
     assert without.stored(PVC) == (PVC,)
 
 
-def test_a_state_that_comes_as_if_new_of_a_known_object_is_the_sign_of_a_relist() -> None:
+def test_an_event_is_taken_in_as_it_is_read_and_kopf_sees_how_far_the_stream_is() -> None:
     seen: list[Any] = []
-    relists: list[bool] = []
-    feed = Feed(default_scope(), lambda *event: seen.append(event), lambda: relists.append(True))
-    obj = {"metadata": {"uid": "u"}}
-    feed.take_in(MODEL, None, obj)
-    feed.take_in(MODEL, "MODIFIED", obj)
-    assert not relists
-    feed.take_in(MODEL, None, obj)
-    assert relists == [True]
-    feed.take_in(MODEL, "DELETED", obj)
-    feed.take_in(MODEL, None, obj)
-    assert relists == [True]
-    feed.forget_all_but(set())
-    feed.take_in(MODEL, None, obj)
-    assert relists == [True]
-    assert len(seen) == 6
+
+    async def begin(kind: Kind, namespace: str | None) -> int:
+        seen.append((kind, namespace))
+        return 7
+
+    feed = Feed(default_scope(), lambda *event: seen.append(event), begin)
+    models = Resource(group="modelyard.dev", version="v1alpha1", plural="models")
+    obj = {"metadata": {"uid": "u", "resourceVersion": "8"}}
+    passed_on = feed.take_in(models, {"type": "DELETED", "object": obj})
+    assert passed_on == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
+    over = {"type": "ERROR", "object": {"code": 410}}
+    assert feed.take_in(models, over) is over
+    claims = Resource(group="", version="v1", plural="persistentvolumeclaims")
+    assert asyncio.run(feed.begin(claims, "ns")) == "7"
+    assert seen == [(MODEL, "DELETED", obj), (PVC, "ns")]
 
 
 def test_the_same_event_has_the_same_name() -> None:

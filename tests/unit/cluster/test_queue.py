@@ -49,6 +49,31 @@ def test_an_earlier_time_wins_over_a_later_one() -> None:
     assert schedule.take(100.0) is None
 
 
+def test_what_settles_waits_for_the_rest_of_its_burst_but_not_for_ever() -> None:
+    schedule: Schedule[str] = Schedule()
+    assert schedule.settle("a", 1.0, 0.3)
+    for now in (1.2, 1.4, 1.6, 1.8, 1.9, 1.95):
+        assert schedule.take(now) is None
+        assert not schedule.settle("a", now, 0.3)
+    assert schedule.take(1.99) is None
+    assert schedule.take(2.0) == ("a", 2.0)
+    schedule.settle("a", 2.25, 0.25)
+    schedule.done("a", 2.4)
+    assert schedule.take(2.7) == ("a", 2.5)
+
+
+def test_what_settles_does_not_put_off_what_is_due_for_another_reason() -> None:
+    schedule: Schedule[str] = Schedule()
+    schedule.settle("a", 1.0, 0.3)
+    schedule.add("a", 1.1)
+    schedule.settle("a", 1.05, 0.3)
+    assert schedule.take(1.1) == ("a", 1.1)
+    schedule.done("a", 1.1)
+    schedule.add("a", 60.0)
+    schedule.settle("a", 2.0, 0.3)
+    assert schedule.take(2.3) == ("a", 2.3)
+
+
 def test_keys_do_not_hold_each_other_up() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.add("a", 1.0)
@@ -64,7 +89,7 @@ def test_backoff_doubles_to_its_limit_and_jitter_only_shortens() -> None:
     assert backoff(1, 1) == 0.1
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "take", "done"])), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "settle", "take", "done"])), max_size=60))
 def test_nothing_that_was_added_is_lost_and_no_key_is_in_two_hands(steps: list[tuple[str, str]]) -> None:
     schedule: Schedule[str] = Schedule(coalesce=0.2)
     wanted: set[str] = set()
@@ -74,6 +99,9 @@ def test_nothing_that_was_added_is_lost_and_no_key_is_in_two_hands(steps: list[t
         now += 0.05
         if step == "add":
             schedule.add(key, now)
+            wanted.add(key)
+        elif step == "settle":
+            schedule.settle(key, now, 0.3)
             wanted.add(key)
         elif step == "take":
             if (taken := schedule.take(now)) is not None:
