@@ -211,7 +211,7 @@ def restart(plane: ControlPlane, operator: OperatorProcess, there: int, rows: li
     operator.start()
     wait_for(lambda: operator.ready() == "leading", "the restarted operator to lead", PATIENCE, 0.2)
     rows.append(at_most(f"restart to ready, {there} Models", "s", time.monotonic() - began, 15))
-    wait_for(lambda: settled(operator), "the restarted operator to have looked at everything", PATIENCE, 0.2)
+    wait_for(lambda: settled(operator, there), "the restarted operator to have looked at everything", PATIENCE, 0.2)
     rows.append(at_most("  until each was looked at again", "s", time.monotonic() - began, 15))
     pid = operator.process.pid
     say(f"restart: all looked at after {time.monotonic() - began:.1f} s, {cpu_seconds(pid):.1f} s of CPU")
@@ -284,9 +284,13 @@ def rest(plane: ControlPlane, operator: OperatorProcess) -> int:
     return sum(r.writes for r in counted(audit))
 
 
-def settled(operator: OperatorProcess) -> bool:
-    """Leads, and has nothing left to look at."""
-    return operator.ready() == "leading" and operator.metric("modelyard_workqueue_depth") == 0
+def settled(operator: OperatorProcess, models: int) -> bool:
+    """Has looked at so many Models, and has nothing left to look at."""
+    text = operator.metrics().splitlines()
+    looks = sum(
+        float(line.split()[-1]) for line in text if line.startswith('modelyard_reconcile_total{controller="Model"')
+    )
+    return looks >= models and "modelyard_workqueue_depth 0.0" in text
 
 
 def counted(audit: Audit, agent: str = "modelyard-operator/", namespace: str | None = None) -> list[Request]:

@@ -61,6 +61,11 @@ class Resync:
             self._complete.set()
         return version
 
+    @property
+    def complete(self) -> bool:
+        """Whether every watch has begun."""
+        return self._complete.is_set()
+
     async def until_complete(self) -> None:
         """Until every watch has begun."""
         await self._complete.wait()

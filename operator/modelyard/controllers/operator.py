@@ -290,6 +290,8 @@ class Operator:
                 self.runtime.on_change(change)
 
     def _relisted(self, changes: list[Change]) -> None:
+        if not self.resync.complete:
+            return  # whoever comes to lead looks at every root
         self.metrics.relist_changes.inc(len(changes))
         for change in changes:
             self.runtime.on_change(change)
