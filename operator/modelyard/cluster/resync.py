@@ -87,7 +87,7 @@ class Resync:
         async for items, at in self._client.pages(watched.kind, namespace, watched.asked):
             for item in items:
                 kind, kept = self._scope.filed(watched.kind, item)
-                listed[kind].append(kept)
+                listed[kind].append(self._store.slim(kind, kept))
             version = at
         for kind, found in listed.items():
             self._on_changes(self._store.replace(kind, namespace, found, version, began))

@@ -137,6 +137,8 @@ class Store:
     ) -> Changes:
         """Takes in a complete consistent list of a kind, in one namespace or in all; returns what it changed.
 
+        The objects are as `slim` made them: a list of tens of thousands is not kept whole until it is complete.
+
         `began` is `now()` from before the list was asked for. What is absent is gone if it had been seen before then
         or is older than the list; a watch event may have overtaken the list, and that one stays.
         """
@@ -147,7 +149,7 @@ class Store:
             present.add(key)
             entry = self._objects[kind].get(key)
             known_before = entry is not None and entry.seen <= began
-            changes.append(self._set(kind, obj, force=known_before))
+            changes.append(self._set(kind, obj, force=known_before, slim=True))
         for key, entry in list(self._objects[kind].items()):
             if key in present or (namespace is not None and key.namespace != namespace):
                 continue
@@ -155,9 +157,16 @@ class Store:
                 changes.append(self._remove(kind, key, max(list_version, version_of(entry.obj))))
         return [change for change in changes if change is not None]
 
+    def slim(self, kind: Kind, obj: Obj) -> Obj:
+        """An object as it would be kept: the very one that is kept, if it is the same."""
+        entry = self._objects[kind].get(key_of(obj))
+        if entry is not None and _identity(entry.obj) == _identity(obj):
+            return entry.obj
+        return _slim(kind, obj)
+
     # ---- inside
 
-    def _set(self, kind: Kind, obj: Obj, force: bool = False) -> Change | None:
+    def _set(self, kind: Kind, obj: Obj, force: bool = False, slim: bool = False) -> Change | None:
         key, meta = key_of(obj), obj["metadata"]
         if version_of(obj) <= self._gone.get(meta["uid"], -1):
             return None
@@ -172,14 +181,14 @@ class Store:
                 return None
             self._unindex(kind, key, entry.obj)
         self._clock += 1
-        slim = _slim(kind, obj)
-        self._objects[kind][key] = _Entry(slim, self._clock)
+        kept = obj if slim else _slim(kind, obj)
+        self._objects[kind][key] = _Entry(kept, self._clock)
         for owner in meta.get("ownerReferences") or ():
             self._owned[owner["uid"]].add((kind, key))
         for name, (indexed_kind, _) in self._index_fns.items():
             if indexed_kind == kind:
-                self._index(name, key, slim)
-        return Change(kind, entry.obj if entry else None, slim)
+                self._index(name, key, kept)
+        return Change(kind, entry.obj if entry else None, kept)
 
     def _remove_if_same(self, kind: Kind, obj: Obj) -> Change | None:
         key = key_of(obj)
@@ -234,6 +243,10 @@ def key_of(obj: Obj) -> Key:
 def version_of(obj: Obj) -> int:
     """The resourceVersion as a number: they can be compared within a kind."""
     return int(obj["metadata"]["resourceVersion"])
+
+
+def _identity(obj: Obj) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
 
 
 def _discard(index: dict[str, set[_T]], value: str, item: _T) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -57,6 +58,8 @@ _DRAIN_SECONDS = 5.0
 _CANCEL_SECONDS = 2.0
 _EXIT_SECONDS = 10.0
 _SPREAD_SECONDS = 30.0
+_GARBAGE = 50_000, 20, 50
+"""Python looks for garbage every 700 objects otherwise: with a large cache that is most of the work of a start."""
 
 _Status = TypeVar("_Status", int, int | None)
 
@@ -204,10 +207,13 @@ class Operator:
         self._on_signals()
         self._start("datasets", self._until_datasets_change())  # they may go while they are waited for
         await self._await_kinds()
+        gc.disable()  # of what the lists bring nothing is garbage
         for task in await self.feed.start():
             self._supervise(task)
         self._on_signals()  # kopf has just taken them
         await self.resync.until_complete()
+        gc.freeze()
+        gc.enable()
         self._start("resync", self.resync.run())
         self.health.ready, self.health.words = True, "standby"
         logger.info("Ready: %d roots known. Waiting for the lease.", self._roots())
@@ -360,6 +366,7 @@ def main(settings: Settings) -> int:
 
 async def _with_client(settings: Settings, once: Callable[[Client, Metrics], Awaitable[_Status]]) -> _Status | int:
     set_up_logging(settings.log_format, settings.log_level)
+    gc.set_threshold(*_GARBAGE)
     metrics = Metrics(__version__)
     try:
         client = await connect("operator", pool=4 * settings.workers, observer=metrics.request)
