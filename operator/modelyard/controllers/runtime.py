@@ -149,6 +149,8 @@ class Runtime:
                     self._idle.set()
             self._metrics.reconciles.labels(item.kind.kind, result).inc()
             self._metrics.reconcile_time.labels(item.kind.kind).observe(time.monotonic() - started)
+            # Thousands of looks that find nothing to do wait for nothing: the lease and the probes have their turn.
+            await asyncio.sleep(0)
 
     async def _reconcile_safely(self, item: Item) -> str:
         try:
