@@ -90,8 +90,8 @@ def status_patch(
     Empty values are left out on both sides.
     """
     skip = [path.split(".") for path in foreign]
-    wanted = _meaningful(status, skip)
-    if wanted == _meaningful(root.get("status") or {}, skip):
+    wanted, found = _meaningful(status, skip), root.get("status") or {}
+    if wanted == found or wanted == _meaningful(found, skip):  # the first is quick, and mostly true
         return None
     return PatchStatus(ref_to(kind, root), root["metadata"]["resourceVersion"], wanted)
 
