@@ -19,8 +19,9 @@ import yaml
 from localcluster import ControlPlane
 from localcluster.tools import build_tools, sources_of
 from modelyard.plan import Kind
-from modelyard.resources.meta import NAMESPACE, SECRET, SERVICE
-from support.cluster import CRD, Kube, Refused, wait_for
+from modelyard.resources.meta import JOB, NAMESPACE, SECRET, SERVICE, WORKLOAD
+from modelyard.resources.names import queue_workload
+from support.cluster import CRD, Kube, wait_for
 from support.operator import free_port
 
 Obj = dict[str, Any]
@@ -28,7 +29,6 @@ API = "kueue.x-k8s.io/v1beta2"
 FLAVOR = Kind(API, "ResourceFlavor", "resourceflavors")
 CLUSTER_QUEUE = Kind(API, "ClusterQueue", "clusterqueues")
 LOCAL_QUEUE = Kind(API, "LocalQueue", "localqueues")
-WORKLOAD = Kind(API, "Workload", "workloads")
 WEBHOOKS = (
     Kind("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
     Kind("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
@@ -153,13 +153,15 @@ class Kueue:
         self._kube.create(_object(CLUSTER_QUEUE, namespace, "", spec=spec), CLUSTER_QUEUE)
         self._kube.create(_object(LOCAL_QUEUE, "team", namespace, spec={"clusterQueue": namespace}), LOCAL_QUEUE)
 
-    def workload(self, namespace: str, job: Obj) -> Obj | None:
+    def workload(self, namespace: str, job: str) -> Obj:
         """What Kueue keeps of that Job."""
-        try:
-            found = self._kube.list(WORKLOAD, namespace, f"kueue.x-k8s.io/job-uid={job['metadata']['uid']}")
-        except Refused:
-            return None
-        return found[0] if found else None
+        name = queue_workload(job, self._kube.get(JOB, namespace, job)["metadata"]["uid"])
+        return wait_for(lambda: self._kube.find(WORKLOAD, namespace, name), f"Workload {name}")
+
+    def switch(self, namespace: str, job: str, *, active: bool) -> None:
+        """An administrator takes the Job out of the queue, or lets it in again."""
+        name = self.workload(namespace, job)["metadata"]["name"]
+        self._kube.merge(WORKLOAD, namespace, name, {"spec": {"active": active}})
 
 
 def _object(kind: Kind, name: str, namespace: str = HOME, **content: Any) -> Obj:

@@ -36,8 +36,9 @@ from modelyard.resources.meta import (
     PVC,
     SERVICE,
     TRAINING,
+    WORKLOAD,
 )
-from modelyard.resources.names import output_volume, run_service, training_job
+from modelyard.resources.names import output_volume, queue_workload, run_service, training_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, label, uid_of
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME, Seen
@@ -106,6 +107,8 @@ class TrainingController(UserOfSources):
             yield _job_events(root)
         if wants_nodes(status):
             yield INVENTORY
+        if (workload := _workload_ref(store, root)) is not None:
+            yield workload
         if status.get("reason") == "NameTaken":
             yield from _our_names(root)
         if self._settings.price_label and (node := _unpriced_node(root)) is not None:
@@ -138,6 +141,7 @@ class TrainingController(UserOfSources):
             refused={r.name: f for r in _made_names(training) if (f := facts.refusal(r)) is not None},
             no_pods=facts.refusal(_job_events(training)),
             nodes=facts.nodes(),
+            workload=_workload(store, facts, training),
             saved=tuple(store.indexed(SAVED_BY_MODEL, f"{key.namespace}/{_save(spec).get('model')}")),
             rivals=_rivals(store, training),
             origin=origin,
@@ -228,6 +232,21 @@ def _job_events(training: Obj) -> Ref:
     meta, status = training["metadata"], training.get("status") or {}
     number = int((status.get("attempts") or {}).get("number") or 0)
     return Ref(EVENT, meta["namespace"], training_job(meta["name"], number))
+
+
+def _workload_ref(store: Store, training: Obj) -> Ref | None:
+    """What Kueue keeps of the Job that it holds back, or has stopped."""
+    for job in store.owned(uid_of(training), JOB):
+        if _is(job, COMPONENT_TRAINING) and job["spec"].get("suspend"):
+            meta = job["metadata"]
+            return Ref(WORKLOAD, meta["namespace"], queue_workload(meta["name"], meta["uid"]))
+    return None
+
+
+def _workload(store: Store, facts: Facts, training: Obj) -> Obj | None:
+    ref = _workload_ref(store, training)
+    fact = facts.object(ref) if ref is not None else None
+    return fact.obj if fact is not None else None
 
 
 def _nodes(training: Obj) -> int:

@@ -27,6 +27,7 @@ SERVICE: Final = Kind("v1", "Service", "services")
 JOB: Final = Kind("batch/v1", "Job", "jobs")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 STORAGECLASS: Final = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses")
+WORKLOAD: Final = Kind("kueue.x-k8s.io/v1beta2", "Workload", "workloads")
 DATASET: Final = Kind("dataset.baizeai.io/v1alpha1", "Dataset", "datasets")
 
 OTHERS_PVC: Final = Kind("meta.k8s.io/v1", "PartialObjectMetadata", PVC.plural)

@@ -85,6 +85,12 @@ def training_job(training: str, attempt: int) -> str:
     return f"{training}-{attempt}"
 
 
+def queue_workload(job: str, uid: str) -> str:
+    """What Kueue keeps of a Job; the rule is Kueue's."""
+    digest = hashlib.sha1(f"Job\nbatch\n{job}\n{uid}".encode(), usedforsecurity=False).hexdigest()
+    return f"job-{job}-{digest[:5]}"
+
+
 def run_service(training: str) -> str:
     """Headless Service that gives the pods of a Training of several nodes their names."""
     return f"trn-{training}"

@@ -9,11 +9,11 @@ import pytest
 
 from localcluster import ControlPlane
 from modelyard.plan import Kind
-from modelyard.resources.meta import JOB, POD, TRAINING
+from modelyard.resources.meta import JOB, POD, TRAINING, WORKLOAD
 from support.audit import Audit
 from support.cluster import Kube, wait_for
 from support.kubelet import Ending, PretendKubelet
-from support.kueue import WORKLOAD, Kueue
+from support.kueue import Kueue
 from support.live_trainings import add_claim, condition, edit, put, status_of, until, until_reason
 from support.trainings import DONE, STOPPED
 
@@ -33,6 +33,16 @@ class Runs:
 
 def pods(kube: Kube, namespace: str, name: str) -> list[Obj]:
     return kube.list(POD, namespace, f"modelyard.dev/training={name}")
+
+
+def until_said(kube: Kube, namespace: str, name: str, words: str) -> Obj:
+    """Its status once its message has these words."""
+
+    def look() -> Obj | None:
+        found = status_of(kube, namespace, name)
+        return found if words in found.get("message", "") else None
+
+    return wait_for(look, f"{name} to say {words}", said=lambda: str(status_of(kube, namespace, name)))
 
 
 @pytest.mark.usefixtures("operator")
@@ -55,7 +65,8 @@ def test_one_is_admitted_and_the_next_waits_for_its_quota(
         assert pod["spec"]["nodeSelector"] == {"example.org/pool": "spot"}
 
         put(kube, namespace, "second", compute={"queueName": "team", "gpu": "H100:8"})
-        waiting = until_reason(kube, namespace, "WaitingForQueue", "second")
+        waiting = until_said(kube, namespace, "second", "insufficient unused quota for nvidia.com/gpu")
+        assert waiting["reason"] == "WaitingForQueue"
         assert waiting["phase"] == "Queued"
         assert condition(waiting, "Reconciling")["status"] == condition(waiting, "Stalled")["status"] == "False"
         before = Audit(control_plane.audit_log)
@@ -104,6 +115,7 @@ def test_a_higher_priority_takes_the_place_and_gives_it_back(kube: Kube, namespa
         waiting = until_reason(kube, namespace, "WaitingForQueue", "usual")
         (entry,) = waiting["history"]
         assert (entry["cause"], entry["reason"]) == ("Infrastructure", "EvictedByQueue")
+        assert "Kueue says: Preempted to accommodate a workload" in entry["message"]
         assert waiting["attempts"] == {"number": 2, "infrastructure": 1, "error": 0}
         assert kube.find(JOB, namespace, "usual-1") is None
         runs.done |= {"usual", "urgent"}
@@ -125,11 +137,32 @@ def test_several_nodes_are_admitted_together_or_not_at_all(kube: Kube, namespace
         until(kube, namespace, "Running", "first")
         assert len(pods(kube, namespace, "first")) == 2
         put(kube, namespace, "second", **nodes, compute=compute)
-        until_reason(kube, namespace, "WaitingForQueue", "second")
-        job = kube.get(JOB, namespace, "second-1")
-        workload = wait_for(lambda: kueue.workload(namespace, job), "the Workload of the second")
-        assert workload["spec"]["podSets"][0]["count"] == 2
+        until_said(kube, namespace, "second", "insufficient unused quota for nvidia.com/gpu")
+        assert kueue.workload(namespace, "second-1")["spec"]["podSets"][0]["count"] == 2
         assert not pods(kube, namespace, "second")  # there is room for one of them
         kube.delete(TRAINING, namespace, "first")
         until(kube, namespace, "Running", "second")
         assert len(pods(kube, namespace, "second")) == 2
+
+
+@pytest.mark.usefixtures("operator")
+def test_what_an_administrator_switches_off_stays_off(kube: Kube, namespace: str, kueue: Kueue) -> None:
+    add_claim(kube, namespace)
+    kueue.queue(namespace, gpus=8)
+    runs = Runs()
+    with PretendKubelet(kube, namespace, runs, stopped=Ending(75, STOPPED)):
+        put(kube, namespace, compute={"queueName": "team", "gpu": "H100:8"})
+        until(kube, namespace, "Running")
+        kueue.switch(namespace, "t-1", active=False)
+        off = until_reason(kube, namespace, "SwitchedOffInQueue")
+        assert off["phase"] == "Queued"
+        assert off["attempts"] == {"number": 1, "infrastructure": 1, "error": 0}
+        assert "The workload is deactivated" in off["history"][0]["message"]
+        time.sleep(5)  # a re-list and more
+        assert not pods(kube, namespace, "t")
+        assert [j["metadata"]["name"] for j in kube.list(JOB, namespace)] == ["t-1"]
+        kueue.switch(namespace, "t-1", active=True)
+        wait_for(lambda: kube.find(JOB, namespace, "t-2"), "the next attempt")
+        runs.done.add("t")
+        until(kube, namespace, "Succeeded")
+    assert status_of(kube, namespace)["attempts"] == {"number": 2, "infrastructure": 1, "error": 0}

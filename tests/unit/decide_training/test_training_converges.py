@@ -13,9 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modelyard.plan import Create, Key, Ref
-from modelyard.resources.meta import JOB, POD, PVC, TRAINING
+from modelyard.resources.meta import JOB, POD, PVC, TRAINING, WORKLOAD
+from modelyard.resources.names import queue_workload
+from modelyard.resources.objects import uid_of
 from modelyard.resources.times import format_time
-from support.build import NS
+from support.build import NS, make_object
 from support.trainings import (
     BAD,
     DONE,
@@ -54,7 +56,7 @@ STEPS = st.one_of(
     st.tuples(st.just("budget"), st.sampled_from(["Warn", "Suspend", "Fail"])),
     st.tuples(st.just("save"), st.booleans()),
     st.tuples(st.just("delete-job"), st.booleans()),
-    st.tuples(st.just("queue"), st.booleans()),
+    st.tuples(st.just("queue"), st.sampled_from(["admits", "takes back", "is told to stop it"])),
     st.tuples(st.just("wait"), st.sampled_from([1, 20, 400])),
 )
 
@@ -154,10 +156,11 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
                 world.remove(jobs[0])
             else:
                 world.objects.pop(jobs[0])
-        case "queue" if jobs and not value:
-            take_back(world, jobs[0])
-        case "queue" if jobs:
+        case "queue" if jobs and value == "admits":
             admit(world, jobs[0])
+        case "queue" if jobs:
+            switch(world, jobs[0], active=value == "takes back")
+            take_back(world, jobs[0])
         case "wait":
             world.wait(value)
 
@@ -165,6 +168,15 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
 def admit(world: Yard, job: Ref) -> None:
     """A queue lets a Job begin."""
     world.edit(job, lambda o: o["spec"].update(suspend=False))
+
+
+def switch(world: Yard, job: Ref, *, active: bool) -> None:
+    """An administrator takes a Job out of the queue, or lets it in again."""
+    name = queue_workload(job.name, uid_of(world.objects[job]))
+    ref = Ref(WORKLOAD, NS, name)
+    if ref not in world.objects:
+        world.put(WORKLOAD, make_object(WORKLOAD.api_version, WORKLOAD.kind, name))
+    world.edit(ref, lambda o: o.update(spec={"active": active}))
 
 
 def take_back(world: Yard, job: Ref) -> None:

@@ -9,7 +9,9 @@ import pytest
 from modelyard.cluster.inventory import INVENTORY
 from modelyard.observed import RefusalFact
 from modelyard.plan import Key, Ref
-from modelyard.resources.meta import EVENT, JOB, POD, PVC, SERVICE, TRAINING
+from modelyard.resources.meta import EVENT, JOB, POD, PVC, SERVICE, TRAINING, WORKLOAD
+from modelyard.resources.names import queue_workload
+from modelyard.resources.objects import uid_of
 from modelyard.resources.times import format_time
 from support.build import NS, make_claim, make_object
 from support.trainings import (
@@ -237,6 +239,73 @@ def test_a_place_that_is_taken_back_before_a_node_came_is_waited_for_again(world
     assert status(world)["reason"] == "WaitingForQueue"
     assert not status(world).get("history")
     assert [r.name for r in world.objects if r.kind == JOB] == ["t-1"]
+
+
+def workload(world: Yard, *, active: bool = True, **conditions: tuple[str, str]) -> None:
+    """What Kueue keeps of the first attempt: its conditions are (status, message) by type."""
+    name = queue_workload("t-1", uid_of(world.objects[job_ref()]))
+    ref = Ref(WORKLOAD, NS, name)
+    if ref not in world.objects:
+        world.put(WORKLOAD, make_object(WORKLOAD.api_version, WORKLOAD.kind, name))
+    said = [{"type": t, "status": s, "message": m, "reason": "Said"} for t, (s, m) in conditions.items()]
+    world.edit(ref, lambda o: o.update(spec={"active": active}, status={"conditions": said}))
+
+
+def test_what_the_queue_says_is_passed_on(world: Yard) -> None:
+    begin(world, **QUEUED)
+    workload(world, QuotaReserved=("False", "8 more needed."))
+    run(world)
+    assert status(world)["message"] == "Waiting for queue team to admit the run. Kueue says: 8 more needed."
+    workload(world, QuotaReserved=("True", "Fits."), Admitted=("False", "Checks to do."))
+    run(world)
+    assert status(world)["message"].endswith("Kueue says: Checks to do.")
+    workload(world, active=False)
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Queued", "SwitchedOffInQueue")
+
+
+def stopped_by_the_queue(world: Yard, *, active: bool) -> None:
+    begin(world, **QUEUED)
+    admit(world)
+    pod = make_pod(world, job_ref())
+    schedule(world, pod)
+    start(world, pod)
+    run(world)
+    admit(world, suspend=True)
+    workload(world, active=active, Evicted=("True", "Somebody is in a hurry."))
+    end(world, pod, 75, STOPPED)
+    world.edit(job_ref(), lambda o: o.pop("status", None))
+    run(world)
+
+
+def test_why_the_queue_took_the_place_back_is_in_the_history(world: Yard) -> None:
+    stopped_by_the_queue(world, active=True)
+    assert status(world)["history"][0]["message"].endswith("another. Kueue says: Somebody is in a hurry.")
+    assert "deletionTimestamp" in world.objects[job_ref()]["metadata"]
+
+
+def test_no_new_job_gets_round_an_administrator(world: Yard) -> None:
+    stopped_by_the_queue(world, active=False)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Queued", "SwitchedOffInQueue")
+    assert condition(world, "Reconciling")[0] == condition(world, "Stalled")[0] == "False"
+    world.wait(3600)
+    run(world)
+    assert "deletionTimestamp" not in world.objects[job_ref()]["metadata"]
+    assert status(world)["attempts"] == {"number": 1, "infrastructure": 1, "error": 0}
+    workload(world, active=True)
+    run(world)
+    release(world, job_ref())
+    run(world)
+    assert status(world)["reason"] == "WaitingForQueue"
+    assert status(world)["attempts"] == {"number": 2, "infrastructure": 1, "error": 0}
+
+
+def test_a_run_that_is_switched_off_can_be_paused(world: Yard) -> None:
+    stopped_by_the_queue(world, active=False)
+    world.edit(Ref(TRAINING, NS, "t"), lambda o: o["spec"].update(suspend=True))
+    run(world)
+    assert status(world)["phase"] == "Suspended"
+    assert "deletionTimestamp" in world.objects[job_ref()]["metadata"]
 
 
 def decided(world: Yard, facts: WorldFacts) -> None:

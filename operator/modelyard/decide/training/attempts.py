@@ -18,6 +18,7 @@ from modelyard.decide.training.ending import charge, charges, close, new_entry, 
 from modelyard.decide.training.making import begin, make
 from modelyard.decide.training.output import output
 from modelyard.decide.training.ports import Attempt, Outcome
+from modelyard.decide.training.queue import EVICTED, SWITCHED_OFF, switched_off, why_evicted
 from modelyard.decide.training.view import Context
 from modelyard.decide.training.waits import why_waiting
 from modelyard.plan import Delete
@@ -136,8 +137,8 @@ def _follow(ctx: Context, draft: Draft, attempt: Attempt) -> None:
 
 def _evicted(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     """The queue suspended a Job that had its nodes. It would fail when resumed, so a new one asks the queue again."""
-    message = "The queue has taken the place back; the run asks for another."
-    _over(ctx, draft, attempt, new_entry(ctx, draft, attempt, "Infrastructure", "EvictedByQueue", message))
+    message = f"The queue has taken the place back; the run asks for another. {why_evicted(ctx.view.workload)}".rstrip()
+    _over(ctx, draft, attempt, new_entry(ctx, draft, attempt, "Infrastructure", EVICTED, message))
 
 
 def _cross(ctx: Context, draft: Draft, attempt: Attempt, crossed: Crossed) -> None:
@@ -173,6 +174,8 @@ def _ended(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     if reason == "Disrupted" and draft.old.get("reason") in DISRUPTIONS:
         # The pod is gone and the Job does not say why; the pod did, while it was there.
         reason, message = str(draft.old["reason"]), str(draft.old["message"])
+    if reason == EVICTED:
+        message = f"{message} {why_evicted(ctx.view.workload)}".rstrip()
     entry = new_entry(ctx, draft, attempt, outcome.result, reason, message)
     _over(ctx, draft, attempt, entry)
 
@@ -216,6 +219,10 @@ def _between(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]
         return
     job = ctx.view.job(attempt.number)
     if job is not None and not is_deleting(job):
+        off = switched_off(ctx.view.workload) if entry["reason"] == EVICTED and not ctx.spec.suspend else None
+        if off is not None:
+            phases.committed(draft, "Queued", SWITCHED_OFF, off, handed_over=True)
+            return
         draft.then(Delete(ref_to(JOB, job), uid_of(job), "Foreground"))
     money = _budget(ctx, draft).crossed
     if ctx.spec.suspend or (money is not None and money.action == "Suspend"):

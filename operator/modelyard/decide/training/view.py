@@ -27,9 +27,10 @@ class TrainingView:
     `analysis_pods` are of its analysis; `strangers`, by name, are Jobs of others that have our names. `service`:
     whatever has the name of what connects several nodes. `inputs`, by name: volumes of Models' versions. `refused`, by
     name: what of ours the cluster did not take, `no_pods`: why the Job makes none. `nodes` are the cluster's, where
-    they were asked for. `saved`: volumes that hold versions of the Model to save to. `rivals`: other Trainings that
-    want to save under the same name. `origin` is the Training to go on from, with its output volume; `successors` are
-    those that go on from this one. `node` is the first one of the attempt, as far as its labels are needed.
+    they were asked for. `workload`: what Kueue keeps of the attempt's Job while that is suspended. `saved`: volumes
+    that hold versions of the Model to save to. `rivals`: other Trainings that want to save under the same name.
+    `origin` is the Training to go on from, with its output volume; `successors` are those that go on from this one.
+    `node` is the first one of the attempt, as far as its labels are needed.
     """
 
     training: Obj
@@ -50,6 +51,7 @@ class TrainingView:
     refused: Mapping[str, RefusalFact] = field(default_factory=dict)
     no_pods: RefusalFact | None = None
     nodes: tuple[NodeFact, ...] | None = None
+    workload: Obj | None = None
     saved: tuple[Obj, ...] = ()
     rivals: tuple[Obj, ...] = ()
     origin: Obj | None = None

@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
+from modelyard.decide.training.bounds import QUEUED
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.making import TRIED_AGAIN
 from modelyard.decide.training.ports import Attempt, Cause
+from modelyard.decide.training.queue import SWITCHED_OFF, switched_off, why_queued
 from modelyard.decide.training.view import Context
 
 NO_POD_SECONDS: Final = 10
 """How long a Job may take to make its pods before it is asked why."""
 _NO_POD: Final = "WaitingForPod"
 _UNPLACED: Final = frozenset({"Unschedulable", "PartlyPlaced", "NoNodeFits", "ClusterFull"})
-_OTHER: Final = frozenset({"Starting", "Scheduling", "SchedulingGated", "WaitingForQueue", "NameTaken", _NO_POD})
+_OTHER: Final = frozenset({"Starting", "Scheduling", "SchedulingGated", QUEUED, SWITCHED_OFF, "NameTaken", _NO_POD})
 
 
 class _Cause(NamedTuple):
@@ -28,6 +30,10 @@ class _Cause(NamedTuple):
 
 def why_waiting(ctx: Context, draft: Draft, attempt: Attempt, waiting: Cause) -> Cause:
     """The cause that the Job and its pods show, or the one behind it."""
+    if waiting.reason == QUEUED:
+        if (words := switched_off(ctx.view.workload)) is not None:
+            return _Cause(SWITCHED_OFF, words)
+        return _Cause(QUEUED, f"{waiting.message} {why_queued(ctx.view.workload)}".rstrip())
     since = attempt.admitted or attempt.created
     if waiting.reason == _NO_POD and attempt.pod is None and since is not None:
         late = since + timedelta(seconds=NO_POD_SECONDS)
