@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,19 @@ import pytest
 import yaml
 
 from localcluster import ControlPlane
+from modelyard.plan import Kind
 from modelyard.resources.meta import DATASET, JOB, MODEL, MODELSOURCE
 from support.build import make_model, make_source
-from support.cluster import CRD, Kube, Refused, new_namespace, wait_for
+from support.cluster import CRD, Kube, Refused, new_namespace, path_of, wait_for
 from support.downloads import end_download
-from support.operator import OperatorProcess
+from support.loading import PATHS
+from support.operator import OperatorProcess, free_port
+from support.tls_sink import certificates
 
 Obj = dict[str, Any]
 CONTROLLER = os.environ.get("MODELYARD_DATASET_CONTROLLER", "")
 CRD_FILE = os.environ.get("MODELYARD_DATASET_CRD", "")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 JOB_SPEC = """
 backoffLimit: 0
 template:
@@ -112,9 +117,45 @@ def kube(control_plane: ControlPlane) -> Kube:
 
 
 @pytest.fixture(scope="session")
-def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+def collector(
+    control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The collector, as a process; what the operator's settings say of it."""
+    folder = tmp_path_factory.mktemp("collector")
+    (folder / "tls").mkdir()
+    own = certificates(folder / "tls")
+    (folder / "ca.pem").write_text(own.ca_pem)
+    accounts = path_of(SERVICE_ACCOUNT, "default")
+    kube.request("POST", accounts, {"metadata": {"name": "modelyard-operator"}})
+    audience = {"audiences": ["modelyard.dev/collector"], "expirationSeconds": 7200}
+    made = kube.request("POST", f"{accounts}/modelyard-operator/token", {"spec": audience})
+    (folder / "token").write_text(made["status"]["token"])
+    port, metrics_port = free_port(), free_port()
+    settings = {
+        "port": port,
+        "metricsPort": metrics_port,
+        "tlsDir": str(folder / "tls"),
+        "operatorUser": "system:serviceaccount:default:modelyard-operator",
+        "store": {"path": str(folder / "curves.db")},
+    }
+    (folder / "settings.yaml").write_text(yaml.safe_dump({"namespace": "default", "collector": settings}))
+    command = [sys.executable, "-m", "modelyard.collector.main", "--settings", str(folder / "settings.yaml")]
+    environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig), "PYTHONPATH": PATHS}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    url = f"https://127.0.0.1:{port}"
+    yield {"url": url, "caFile": str(folder / "ca.pem"), "tokenFile": str(folder / "token")}
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="session")
+def operator(
+    control_plane: ControlPlane, collector: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
     """The operator, which finds out for itself whether there are Datasets."""
     settings = {
+        "collector": {**collector, "pollSeconds": 0.5},
         "dataPlane": "auto",
         "baize": {"loader": "modelyard", "discoverySeconds": 1},
         "download": {"backoffSeconds": 1, "maxBackoffSeconds": 2},

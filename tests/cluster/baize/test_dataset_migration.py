@@ -36,6 +36,8 @@ SOURCES: dict[str, Obj] = {
     "scope": {"type": "MODEL_SCOPE"},
     "bucket": {"type": "S3", "config": {"provider": "MINIO", "endpoint": "http://minio.example:9000", "region": "r"}},
     "git": {"type": "GIT", "config": {"depth": "1"}},
+    "files": {"type": "HTTP"},
+    "nfs": {"type": "NFS", "config": {"server": "nas.example"}},
 }
 REPOS = {
     "hub": "org/repo",
@@ -43,7 +45,13 @@ REPOS = {
     "scope": "org/repo",
     "bucket": "s3://bucket/folder",
     "git": "https://git.example/org/repo.git",
+    "files": "https://files.example/models/a",
+    "nfs": "/models/a",
 }
+"""HTTP and NFS as modelfs needs them: below `config.url`, or without a slash, it makes URIs that no loader takes.
+
+A claim is used as it is here, without a Dataset. Of CONDA and REFERENCE modelfs makes one only of `config.uri`.
+"""
 
 
 def manifests(api: str, namespace: str) -> Iterator[Obj]:
@@ -89,8 +97,9 @@ def test_the_same_manifests_give_the_same_datasets(kube: Kube, modelfs: None) ->
         their = theirs[name]
         assert (name, spec["source"]["type"]) == (name, their["source"]["type"])
         assert (name, spec["source"]["uri"]) == (name, their["source"]["uri"])
-        # modelfs copies the Secret's values into the options, where everybody reads them, and sets no secretRef.
-        options = {k: v for k, v in (their["source"].get("options") or {}).items() if k != "token"}
+        # modelfs copies the Secret's values into the options, where everybody reads them, and sets no secretRef; and
+        # the server, which is in the URI.
+        options = {k: v for k, v in (their["source"].get("options") or {}).items() if k not in ("token", "server")}
         assert (name, spec["source"].get("options") or {}) == (name, options)
         claim, their_claim = spec["volumeClaimTemplate"]["spec"], their["volumeClaimTemplate"]["spec"]
         assert {k: claim[k] for k in ("accessModes", "resources")} == {
