@@ -115,8 +115,12 @@ test-cluster: $(DEV)/bin/python ## The operator against a real control plane
 
 .PHONY: test-faults
 test-faults: $(DEV)/bin/python ## The operator killed at every write, one side each (MODELYARD_FAULTS=all: both sides); a run killed 50 times
-	@$(PYTEST) tests/faults
+	@MODELYARD_FAULT_SEEDS=$${MODELYARD_FAULT_SEEDS:-1,2,3} $(PYTEST) tests/faults
 	@MODELYARD_KILLS=50 $(PYTEST) tests/training/test_core_kills.py
+
+.PHONY: test-faults-some
+test-faults-some: $(DEV)/bin/python ## Some scenarios, with an API server between that makes all kinds of trouble
+	@MODELYARD_FAULT_SCENARIOS=some $(PYTEST) tests/faults/test_faults_mixed.py
 
 .PHONY: test-e2e
 test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run

@@ -45,6 +45,18 @@ class Faults:
 
         return list(self._pool.map(one, plans))
 
+    def play_all(self, cases: list[tuple[Scenario, dict[str, Any]]]) -> list[Outcome]:
+        """Cases of several scenarios, with their undisturbed runs before."""
+        new = {s.name: s for s, _ in cases if s.name not in self._references}
+        list(self._pool.map(self.reference, new.values()))
+
+        def one(case: tuple[Scenario, dict[str, Any]]) -> Outcome:
+            scenario, plan = case
+            like = self._references[scenario.name]
+            return self.stage.play(scenario, *plan["faults"], **plan["others"], like=like)
+
+        return list(self._pool.map(one, cases))
+
     def report(self, *row: object) -> None:
         """A line of the table that is printed at the end."""
         _rows.append(tuple(str(cell) for cell in row))

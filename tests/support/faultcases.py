@@ -14,7 +14,7 @@ from typing import Any
 from modelyard.resources.meta import DATASET, NAMESPACE, NODE
 from support.cluster import CRD, Kube, Refused, new_namespace
 from support.faultoperator import ForkedOperator
-from support.faultproxy import Fault, FaultProxy, Lane, StaleLists, StreamFault, Write
+from support.faultproxy import Fault, FaultProxy, Lane, StaleLists, StreamFault, StreamFaults, Write
 from support.faultscenarios import STOPPED_POD, Place, Scenario, Step
 from support.faultstate import Recorder, cost_gaps, differences, end_state, violations
 from support.kubelet import PretendKubelet
@@ -75,7 +75,7 @@ class Stage:
         self,
         scenario: Scenario,
         *faults: Fault,
-        stream: StreamFault | None = None,
+        stream: StreamFault | StreamFaults | None = None,
         stale: StaleLists | None = None,
         like: Outcome | None = None,
         settings: Obj | None = None,
@@ -88,7 +88,7 @@ class Stage:
         self,
         scenario: Scenario,
         faults: tuple[Fault, ...],
-        stream: StreamFault | None,
+        stream: StreamFault | StreamFaults | None,
         stale: StaleLists | None,
         like: Outcome | None,
         settings: Obj | None,

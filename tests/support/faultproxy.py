@@ -68,6 +68,21 @@ class StreamFault:
     first: int
     every: int
 
+    def strikes(self, number: int) -> str:
+        """What happens at that event; empty if nothing does."""
+        return self.what if number >= self.first and (number - self.first) % self.every == 0 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFaults:
+    """Some of STREAMS, each at the watch event of its number."""
+
+    at: Mapping[int, str]
+
+    def strikes(self, number: int) -> str:
+        """What happens at that event; empty if nothing does."""
+        return self.at.get(number, "")
+
 
 @dataclass(frozen=True, slots=True)
 class StaleLists:
@@ -98,7 +113,7 @@ class Lane:
     namespace: str
     kill: Callable[[], None] = lambda: None
     faults: Mapping[int, Fault] = field(default_factory=dict)
-    stream: StreamFault | None = None
+    stream: StreamFault | StreamFaults | None = None
     stale: StaleLists | None = None
     slow: float = 0.0
     writes: list[Write] = field(default_factory=list)
@@ -114,7 +129,9 @@ class Lane:
     watching: Counter[str] = field(default_factory=Counter)
     """Open watches by resource."""
 
-    def arm(self, *faults: Fault, stream: StreamFault | None = None, stale: StaleLists | None = None) -> None:
+    def arm(
+        self, *faults: Fault, stream: StreamFault | StreamFaults | None = None, stale: StaleLists | None = None
+    ) -> None:
         """Counts anew, with these faults ahead."""
         self.writes, self.began, self.events = [], 0, 0
         self.faults, self.stream, self.stale = {f.at: f for f in faults}, stream, stale
@@ -340,10 +357,9 @@ async def _forward(
 ) -> None:
     async for line in _lines(answer.content):
         lane.events += 1
-        fault = lane.stream
-        if fault and lane.events >= fault.first and (lane.events - fault.first) % fault.every == 0:
-            lane.hits.append(f"{fault.what} at event {lane.events} of {target.resource}")
-            if await _spoil(response, line, fault.what, request):
+        if what := lane.stream.strikes(lane.events) if lane.stream else "":
+            lane.hits.append(f"{what} at event {lane.events} of {target.resource}")
+            if await _spoil(response, line, what, request):
                 break
         else:
             await response.write(line)

@@ -97,7 +97,7 @@ MODELS = (
     ),
     Scenario(
         "model deleted",
-        (Step("delete", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODEL, "m") and not p.names(PVC)),),
+        (Step("delete", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODEL, "m") and p.has_nothing()),),
         given=(_make_model(),),
     ),
     Scenario(
@@ -108,7 +108,11 @@ MODELS = (
                 lambda p: p.delete(MODELSOURCE, "hub"),
                 lambda p: p.reason(MODELSOURCE, "hub", "Ready") == "Deleting",
             ),
-            Step("delete the model", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODELSOURCE, "hub")),
+            Step(
+                "delete the model",
+                lambda p: p.delete(MODEL, "m"),
+                lambda p: p.went(MODELSOURCE, "hub") and p.has_nothing(),
+            ),
         ),
         given=(_make_model(),),
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.plan import Kind
-from modelyard.resources.meta import DATASET, MODEL, NAMESPACE, TRAINING
+from modelyard.resources.meta import DATASET, JOB, MODEL, NAMESPACE, PVC, TRAINING
 from support.cluster import CRD, Kube
 
 Obj = dict[str, Any]
@@ -86,6 +86,10 @@ class Place:
     def went(self, kind: Kind, name: str) -> bool:
         """Whether it is gone."""
         return self.kube.find(kind, self.namespace, name) is None
+
+    def has_nothing(self) -> bool:
+        """Whether the garbage collector, which may be slow at first, has taken along what a root owned."""
+        return not self.names(PVC) and not self.names(JOB)
 
     def phase(self, *wanted: str) -> bool:
         """Whether Training `t` is in one of the phases."""

@@ -64,7 +64,13 @@ SHARES = (
     ),
     Scenario(
         "sharing model deleted",
-        (Step("delete", lambda p: p.delete(MODEL, "m"), lambda p: p.went(MODEL, "m") and _no_share(p)),),
+        (
+            Step(
+                "delete",
+                lambda p: p.delete(MODEL, "m"),
+                lambda p: p.went(MODEL, "m") and _no_share(p) and p.has_nothing(),
+            ),
+        ),
         given=(_SHAREABLE, _SHARE),
         shares=True,
     ),
