@@ -159,6 +159,7 @@ class ControlPlaneConfig:
                 f"--audit-policy-file={policy}",
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-mode=blocking",
+                "--audit-log-maxsize=100000",  # MiB; rotated, a reader would lose what it has not read
             ]
         return argv
 
