@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from modelyard.plan import Ref
-from modelyard.resources.meta import TRAINING
+from modelyard.resources.meta import JOB, POD, TRAINING
 from support.build import NS
 from support.trainings import (
     DONE,
@@ -62,6 +63,35 @@ def running_of(world: Yard, name: str) -> Ref:
 
 def edit_spec(world: Yard, **fields: Any) -> None:
     world.edit(T, lambda o: o["spec"].update(fields))
+
+
+def set_spec(world: Yard, **fields: Any) -> None:
+    """Sets fields of the spec; None takes one out."""
+
+    def change(obj: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            if value is None:
+                obj["spec"].pop(name, None)
+            else:
+                obj["spec"][name] = value
+
+    world.edit(T, change)
+
+
+def move_jobs(world: Yard, of: Callable[[Ref], bool] = lambda job: True) -> None:
+    """The cluster does the next thing for each of those Jobs: its pod comes, finds a node and starts."""
+    for ref, obj in list(world.objects.items()):
+        if ref.kind != JOB or not of(ref) or obj.get("status") or obj["metadata"].get("deletionTimestamp"):
+            continue
+        pod = Ref(POD, NS, f"{ref.name}-pod")
+        if obj["spec"].get("suspend"):
+            continue
+        if pod not in world.objects:
+            make_pod(world, ref)
+        elif not world.objects[pod]["spec"].get("nodeName"):
+            schedule(world, pod)
+        elif world.objects[pod]["status"]["phase"] == "Pending":
+            start(world, pod)
 
 
 def saving(model: str = "kept", version: str = "v1") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from modelyard.plan import Create, Delete, Key, PatchStatus, Ref
 from modelyard.resources.meta import ANNOTATION_APPROVE, ANNOTATION_RESYNC, JOB, PVC, TRAINING
 from modelyard_training.params.analysis import pack, unpack
 from support.build import NS
+from support.training_life import T
 from support.trainings import (
     ANALYSED,
     ANALYZED,
@@ -20,7 +21,6 @@ from support.trainings import (
     FINDINGS,
     SETTINGS,
     Yard,
-    add_ready_model,
     condition,
     decide,
     end,
@@ -33,15 +33,7 @@ from support.trainings import (
     tabular,
 )
 
-T = Ref(TRAINING, NS, "t")
 VOLUME = Ref(PVC, NS, "trn-t-output")
-
-
-@pytest.fixture
-def world() -> Yard:
-    made = Yard()
-    add_ready_model(made)
-    return made
 
 
 def put(world: Yard, **spec: Any) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from modelyard.plan import Key, Ref
 from modelyard.resources.meta import ANNOTATION_APPROVE, ANNOTATION_RESYNC, JOB, POD, TRAINING
 from support.build import NS
+from support.training_life import T, move_jobs, set_spec
 from support.trainings import (
     ANALYSED,
     ANALYZED,
@@ -23,16 +24,12 @@ from support.trainings import (
     add_ready_model,
     decide,
     end,
-    make_pod,
     run,
-    schedule,
-    start,
     status,
     tabular,
 )
 
 KEY = Key(NS, "t")
-T = Ref(TRAINING, NS, "t")
 STEPS = st.one_of(
     st.tuples(st.just("operator"), st.integers(0, 5)),
     st.tuples(st.just("cluster"), st.just(0)),
@@ -67,25 +64,25 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
             assert plan is not None
             world.apply(plan, value)
         case "cluster":
-            move(world)
+            move_jobs(world, is_look)
         case "end" if live:
             end(world, live[0], value, {0: ANALYZED, 64: BAD}.get(value, ""))
         case "lost" if pods:
             world.objects.pop(pods[0])
         case "suspend":
-            edit(world, suspend=value)
+            set_spec(world, suspend=value)
         case "pause" if not frozen:
-            edit(world, pauseAfter="Analysis" if value else None)
+            set_spec(world, pauseAfter="Analysis" if value else None)
         case "approve":
             digest = (status(world).get("analysis") or {}).get("digest") or "none"
             annotate(world, ANNOTATION_APPROVE, digest if value else "none")
         case "suggested" if not frozen:
             unset = {"unsetParams": "Suggested"} if value else {}
-            edit(world, recipe={"name": "tabular-classification", **unset})
+            set_spec(world, recipe={"name": "tabular-classification", **unset})
         case "data" if not frozen:
-            edit(world, dataset={"ref": {"model": "rows", "version": "v1"}, "path": value})
+            set_spec(world, dataset={"ref": {"model": "rows", "version": "v1"}, "path": value})
         case "storage" if not frozen:
-            edit(world, output={"storage": {"resources": {"requests": {"storage": value}}}})
+            set_spec(world, output={"storage": {"resources": {"requests": {"storage": value}}}})
         case "again":
             annotate(world, ANNOTATION_RESYNC, value)
         case "delete-job" if looks:
@@ -94,33 +91,8 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
             world.wait(value)
 
 
-def edit(world: Yard, **fields: Any) -> None:
-    def change(obj: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            if value is None:
-                obj["spec"].pop(name, None)
-            else:
-                obj["spec"][name] = value
-
-    world.edit(T, change)
-
-
 def annotate(world: Yard, name: str, value: str) -> None:
     world.edit(T, lambda o: o["metadata"].setdefault("annotations", {}).update({name: value}))
-
-
-def move(world: Yard) -> None:
-    """The cluster does the next thing for each look."""
-    for ref, obj in list(world.objects.items()):
-        if ref.kind != JOB or not is_look(ref) or obj.get("status") or obj["metadata"].get("deletionTimestamp"):
-            continue
-        pod = Ref(POD, NS, f"{ref.name}-pod")
-        if pod not in world.objects:
-            make_pod(world, ref)
-        elif not world.objects[pod]["spec"].get("nodeName"):
-            schedule(world, pod)
-        elif world.objects[pod]["status"]["phase"] == "Pending":
-            start(world, pod)
 
 
 def check(world: Yard) -> None:
@@ -147,7 +119,7 @@ def test_every_history_comes_to_the_run(steps: list[tuple[str, Any]], pause: boo
         check(world)
     if not status(world).get("frozen"):
         annotate(world, ANNOTATION_RESYNC, "last")
-    edit(world, suspend=False)
+    set_spec(world, suspend=False)
     for _ in range(20):
         run(world, settings=ANALYSED)
         check(world)
@@ -159,7 +131,7 @@ def test_every_history_comes_to_the_run(steps: list[tuple[str, Any]], pause: boo
         for ref in [r for r in world.objects if r.kind == POD and is_look(r)]:
             if world.objects[ref]["status"]["phase"] == "Running":
                 end(world, ref, 0, ANALYZED)
-        move(world)
+        move_jobs(world, is_look)
         world.wait(40)
     assert status(world).get("frozen"), json.dumps(status(world), indent=1)
     run(world, settings=ANALYSED)

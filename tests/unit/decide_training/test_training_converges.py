@@ -18,6 +18,7 @@ from modelyard.resources.names import queue_workload
 from modelyard.resources.objects import uid_of
 from modelyard.resources.times import format_time
 from support.build import NS, make_object
+from support.training_life import T, move_jobs, set_spec
 from support.trainings import (
     BAD,
     DONE,
@@ -32,15 +33,12 @@ from support.trainings import (
     make_pod,
     release,
     run,
-    schedule,
-    start,
     status,
     tabular,
     training,
 )
 
 KEY = Key(NS, "t")
-T = Ref(TRAINING, NS, "t")
 TERMINAL = ("Succeeded", "Failed")
 
 STEPS = st.one_of(
@@ -135,21 +133,21 @@ def act(world: Yard, step: tuple[str, Any]) -> None:
                 if world.objects[job]["metadata"].get("deletionTimestamp"):
                     release(world, job, value, {0: DONE, 75: STOPPED}.get(value, ""))
         case "suspend":
-            edit(world, suspend=value)
+            set_spec(world, suspend=value)
         case "retry":
-            edit(world, retry={"onError": value, "onInfrastructure": value})
+            set_spec(world, retry={"onError": value, "onInfrastructure": value})
         case "timeout":
-            edit(world, timeouts={"runSeconds": value})
+            set_spec(world, timeouts={"runSeconds": value})
         case "stall":
-            edit(world, timeouts={"stallSeconds": 100})
+            set_spec(world, timeouts={"stallSeconds": 100})
             number = int((status(world).get("attempts") or {}).get("number") or 0)
             said = {"attempt": number, "step": value, "lastReportTime": format_time(world.now)}
             world.edit(T, lambda o: o.setdefault("status", {}).update(progress=said))
         case "budget":
-            edit(world, budget={"maxUSD": "0.50", "onExceed": value})
+            set_spec(world, budget={"maxUSD": "0.50", "onExceed": value})
         case "save" if not status(world).get("saved"):
             save = {"model": "kept", "version": "v1"} if value else None
-            edit(world, save=save)
+            set_spec(world, save=save)
         case "delete-job" if jobs:
             if value:
                 world.edit(jobs[0], lambda o: o["metadata"].update(finalizers=[FOREGROUND]))
@@ -188,30 +186,9 @@ def take_back(world: Yard, job: Ref) -> None:
     world.objects.pop(Ref(POD, NS, f"{job.name}-pod"), None)
 
 
-def edit(world: Yard, **fields: Any) -> None:
-    def change(obj: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            if value is None:
-                obj["spec"].pop(name, None)
-            else:
-                obj["spec"][name] = value
-
-    world.edit(T, change)
-
-
 def move(world: Yard) -> None:
     """The cluster does the next thing for each Job and pod."""
-    for ref, obj in list(world.objects.items()):
-        if ref.kind == JOB and not obj.get("status") and not obj["metadata"].get("deletionTimestamp"):
-            pod = Ref(POD, NS, f"{ref.name}-pod")
-            if obj["spec"].get("suspend"):
-                continue
-            if pod not in world.objects:
-                make_pod(world, ref)
-            elif not world.objects[pod]["spec"].get("nodeName"):
-                schedule(world, pod)
-            elif world.objects[pod]["status"]["phase"] == "Pending":
-                start(world, pod)
+    move_jobs(world)
     owners = {o["metadata"]["uid"] for r, o in world.objects.items() if r.kind == JOB}
     for ref, obj in list(world.objects.items()):
         if ref.kind == POD and obj["metadata"]["ownerReferences"][0]["uid"] not in owners:
@@ -220,7 +197,7 @@ def move(world: Yard) -> None:
 
 def finish_all(world: Yard, watch: Watch) -> None:
     """Undisturbed from here on: the run must come to its end."""
-    edit(world, suspend=False, budget=None, timeouts=None)
+    set_spec(world, suspend=False, budget=None, timeouts=None)
     for _ in range(60):
         run(world)
         watch.look()

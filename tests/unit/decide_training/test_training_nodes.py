@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from modelyard.cluster.inventory import INVENTORY
 from modelyard.observed import RefusalFact
 from modelyard.plan import Key, Ref
@@ -14,11 +12,11 @@ from modelyard.resources.names import queue_workload
 from modelyard.resources.objects import uid_of
 from modelyard.resources.times import format_time
 from support.build import NS, make_claim, make_object
+from support.training_life import begin
 from support.trainings import (
     DONE,
     STOPPED,
     Yard,
-    add_ready_model,
     condition,
     container,
     controller,
@@ -39,18 +37,6 @@ from support.world_facts import WorldFacts
 SHARED = {"storage": {"accessModes": ["ReadWriteMany"]}}
 TWO: dict[str, Any] = {"compute": {"nodes": 2, "gpu": "H100:4"}, "output": SHARED}
 QUEUED = {"compute": {"queueName": "team", "gpu": "H100:8"}}
-
-
-@pytest.fixture
-def world() -> Yard:
-    made = Yard()
-    add_ready_model(made)
-    return made
-
-
-def begin(world: Yard, **spec: Any) -> None:
-    world.put(TRAINING, tabular(**spec))
-    run(world)
 
 
 def make_node_pod(world: Yard, index: int, number: int = 1) -> Ref:

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from modelyard.plan import Ref
 from modelyard.resources.gpus import GpuFacts, fitting, gpu_facts
 from modelyard.resources.meta import ANNOTATION_APPROVE, JOB, TRAINING
 from modelyard_training.params.analysis import pack
-from support.build import NS
+from support.training_life import T
 from support.trainings import (
     ANALYSED,
     Yard,
@@ -26,7 +25,6 @@ from support.trainings import (
     tabular,
 )
 
-T = Ref(TRAINING, NS, "t")
 LLAMA_8B = {
     "family": "llama",
     "parameters": 8_030_261_248,
@@ -75,13 +73,6 @@ def chat_run(world: Yard, gpu: str, **spec: Any) -> dict[str, Any]:
     end(world, pod, 0, json.dumps({"result": "done", "analysis": pack(CHATS)}))
     run(world, settings=ANALYSED)
     return status(world)
-
-
-@pytest.fixture
-def world() -> Yard:
-    made = Yard()
-    add_ready_model(made)
-    return made
 
 
 def test_what_fits_goes_on_with_its_estimate(world: Yard) -> None:

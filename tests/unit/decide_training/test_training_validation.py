@@ -9,7 +9,7 @@ import pytest
 from modelyard.plan import Ref
 from modelyard.resources.meta import MODEL, MODELSOURCE, PVC, TRAINING
 from support.build import NS, make_claim, make_model
-from support.trainings import Yard, add_ready_model, add_ready_source, condition, job_ref, run, status, tabular
+from support.trainings import Yard, add_ready_source, condition, job_ref, run, status, tabular
 
 TEXT = {"recipe": {"name": "text-classification"}}
 SOURCE = {"dataset": {"source": {"sourceRef": "hub", "repo": "org/rows"}}}
@@ -120,13 +120,6 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "is a slice of a GPU (MIG). Ask for it by the exact value of the nodes' label nvidia.com/gpu.product",
     ),
 ]
-
-
-@pytest.fixture
-def world() -> Yard:
-    made = Yard()
-    add_ready_model(made)
-    return made
 
 
 def put(world: Yard, **spec: Any) -> None:
