@@ -68,6 +68,13 @@ class Faults:
                 return rule
         return None
 
+    def refusal(self, request: web.Request) -> web.Response | None:
+        """The answer that the rule for this request orders in place of any other; handlers find it as `rule`."""
+        rule = request["rule"] = self.take(request)
+        if rule is None or rule.status is None:
+            return None
+        return web.Response(status=rule.status, headers=rule.headers, text=rule.body)
+
     def sent(self, request: web.Request, count: int) -> None:
         self._counts[request.path].bytes += count
 

@@ -39,9 +39,8 @@ class Files:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if not request.path.startswith("/_control"):
-            rule = request["rule"] = self._faults.take(request)
-            if rule is not None and rule.status is not None:
-                return web.Response(status=rule.status, headers=rule.headers, text=rule.body)
+            if (refused := self._faults.refusal(request)) is not None:
+                return refused
             given = request.headers.get("Authorization", "")
             if self._credential and not hmac.compare_digest(given.encode(), self._credential.encode()):
                 return web.Response(

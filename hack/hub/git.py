@@ -53,9 +53,8 @@ class GitServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if not request.path.startswith("/_control"):
-            rule = request["rule"] = self._faults.take(request)
-            if rule is not None and rule.status is not None:
-                return web.Response(status=rule.status, headers=rule.headers, text=rule.body)
+            if (refused := self._faults.refusal(request)) is not None:
+                return refused
             expected = _OBJECT_KEY if request.path.startswith("/lfs/") else self._credential
             given = request.headers.get("Authorization", "")
             if expected and not hmac.compare_digest(given.encode(), expected.encode()):

@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
+from hub import signed
 from hub.store import Commit, Kind, Repository, Store
 
 SendBytes = Callable[[web.Request, str, int, str, dict[str, str]], Awaitable[web.StreamResponse]]
@@ -132,12 +133,7 @@ class Kaggle:
         return target.getvalue()
 
     async def _storage(self, request: web.Request) -> web.StreamResponse:
-        if "Authorization" in request.headers or request.query.get("signature") != "local":
-            return web.Response(status=400, text="Only one auth mechanism allowed")
-        sha256 = request.match_info["sha256"]
-        path = self._store.blob(sha256)
-        if not path.is_file():
-            return web.Response(status=404)
+        path = signed.blob(request, self._store)
         md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False)
         headers = {
             "ETag": f'"{md5.hexdigest()}"',
@@ -146,7 +142,7 @@ class Kaggle:
             "Accept-Ranges": "bytes",
             "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True),
         }
-        return await self._send(request, sha256, path.stat().st_size, md5.hexdigest(), headers)
+        return await self._send(request, path.name, path.stat().st_size, md5.hexdigest(), headers)
 
 
 def _refusal(status: int, message: str) -> web.HTTPException:

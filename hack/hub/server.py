@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from hub import ranges
+from hub import ranges, signed
 from hub.faults import Faults, Rule, send
 from hub.kaggle import Kaggle
 from hub.modelscope import ModelScope
@@ -85,10 +85,8 @@ class Hub:
         if request.path.startswith("/_control"):
             answer: web.StreamResponse = await handler(request)
             return answer
-        rule = self._faults.take(request)
-        request["rule"] = rule
-        if rule is not None and rule.status is not None:
-            return web.Response(status=rule.status, headers=rule.headers, text=rule.body)
+        if (refused := self._faults.refusal(request)) is not None:
+            return refused
         try:
             answer = await handler(request)
         except RefusalError as refusal:
@@ -220,15 +218,9 @@ class Hub:
         return await self._bytes(request, blob.sha256, blob.size, blob.etag, headers)
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
-        """The content network's part: signed, and so refusing a second credential as object stores do."""
-        if "Authorization" in request.headers or request.query.get("signature") != "local":
-            return web.Response(status=400, text="Only one auth mechanism allowed")
-        sha256 = request.match_info["sha256"]
-        path = self._store.blob(sha256)
-        if not path.is_file():
-            return web.Response(status=404)
-        headers = {"ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
-        return await self._bytes(request, sha256, path.stat().st_size, sha256, headers)
+        path = signed.blob(request, self._store)
+        headers = {"ETag": f'"{path.name}"', "Accept-Ranges": "bytes"}
+        return await self._bytes(request, path.name, path.stat().st_size, path.name, headers)
 
     async def _bytes(
         self, request: web.Request, sha256: str, size: int, etag: str, headers: dict[str, str]
