@@ -345,16 +345,7 @@ def install(kube: Kube, *files: Path) -> None:
             kind = Kind(
                 f"{crd['spec']['group']}/{crd['spec']['versions'][0]['name']}", "", crd["spec"]["names"]["plural"]
             )
-            wait_for(partial(served, kube, kind), f"{kind.plural} of {kind.api_version} to be served")
-
-
-def served(kube: Kube, kind: Kind) -> bool:
-    """Whether the API server has taken the CRD in."""
-    try:
-        kube.list(kind)
-    except Exception:
-        return False
-    return True
+            kube.wait_until_served(kind)
 
 
 def name_of(number: int) -> str:

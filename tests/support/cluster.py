@@ -109,7 +109,11 @@ class Kube:
         for file in sorted(CRDS.glob("*.yaml")):
             self.apply(yaml.safe_load(file.read_text()), CRD)
         for kind in meta.ROOT_KINDS:
-            wait_for(lambda kind=kind: self._served(kind), f"{kind.plural} to be served")  # type: ignore[misc]
+            self.wait_until_served(kind)
+
+    def wait_until_served(self, kind: Kind) -> None:
+        """Waits until the API server has taken a CRD in."""
+        wait_for(lambda: self._served(kind), f"{kind.plural} of {kind.api_version} to be served")
 
     def _served(self, kind: Kind) -> bool:
         try:

@@ -18,7 +18,7 @@ from localcluster import ControlPlane
 from modelyard.plan import Kind
 from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, SECRET
 from support.build import make_secret
-from support.cluster import CRD, Kube, Refused, new_namespace, wait_for
+from support.cluster import CRD, Kube, new_namespace, wait_for
 
 Obj = dict[str, Any]
 MODELFS = os.environ.get("MODELYARD_MODELFS", "")
@@ -71,7 +71,7 @@ def modelfs(control_plane: ControlPlane, kube: Kube, datasets: None, tmp_path: P
         if crd:
             kube.apply(crd, CRD)
     for kind in THEIRS.values():
-        wait_for(lambda kind=kind: _served(kube, kind), f"{kind.plural} of modelfs")  # type: ignore[misc]
+        kube.wait_until_served(kind)
     command = [MODELFS, "--metrics-bind-address", "0", "--health-probe-bind-address", "0"]
     environment = {**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)}
     with (tmp_path / "modelfs.log").open("wb") as log:
@@ -111,11 +111,3 @@ def test_the_same_manifests_give_the_same_datasets(kube: Kube, modelfs: None) ->
 def _all_datasets(kube: Kube, namespace: str) -> list[Obj] | None:
     found = kube.list(DATASET, namespace)
     return found if len(found) == len(SOURCES) else None
-
-
-def _served(kube: Kube, kind: Kind) -> bool:
-    try:
-        kube.list(kind)
-    except Refused:
-        return False
-    return True
