@@ -100,31 +100,26 @@ _UNPACK = ConfigKey(
 )
 _USER = ("username", "password")
 
+
+def _hub(repo: str, default: str) -> SourceType:
+    """A hub of repositories, at `default` unless the manifest says where."""
+    return SourceType(
+        repo,
+        {
+            "endpoint": ConfigKey(f"URL of the hub. Unset: {default}", url("http", "https"), option=True),
+            "repoType": _REPO_TYPE,
+            "include": _INCLUDE,
+            "exclude": _EXCLUDE,
+        },
+        secrets=(("token",),),
+        revisions=True,
+        filters=True,
+    )
+
+
 SOURCES: Final[Mapping[str, SourceType]] = {
-    "HUGGING_FACE": SourceType(
-        "`org/name` of a repository",
-        {
-            "endpoint": ConfigKey("URL of the hub. Unset: https://huggingface.co", url("http", "https"), option=True),
-            "repoType": _REPO_TYPE,
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-        },
-        secrets=(("token",),),
-        revisions=True,
-        filters=True,
-    ),
-    "MODEL_SCOPE": SourceType(
-        "`namespace/name` of a repository",
-        {
-            "endpoint": ConfigKey("URL of the hub. Unset: https://modelscope.cn", url("http", "https"), option=True),
-            "repoType": _REPO_TYPE,
-            "include": _INCLUDE,
-            "exclude": _EXCLUDE,
-        },
-        secrets=(("token",),),
-        revisions=True,
-        filters=True,
-    ),
+    "HUGGING_FACE": _hub("`org/name` of a repository", "https://huggingface.co"),
+    "MODEL_SCOPE": _hub("`namespace/name` of a repository", "https://modelscope.cn"),
     "S3": SourceType(
         "`bucket/folder`",
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -53,10 +53,6 @@ class Outcome:
     def phase(self) -> str | None:
         """The version's phase; None for one that is not there and not to be."""
         return self.entry.get("phase")
-
-    def with_entry(self, **fields: Any) -> Outcome:
-        """The same with more in its entry."""
-        return replace(self, entry={**self.entry, **fields})
 
 
 @dataclass(frozen=True, slots=True)
