@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from modelyard.dataplane import cause
-from modelyard.dataplane.common import claim_spec, finished, taken
+from modelyard.dataplane.common import finished, taken
 from modelyard.plan import Action, Apply, Create, Delete, Obj, Ref
 from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, LABEL_COMPONENT, PVC
 from modelyard.resources.names import dataset_job
@@ -32,6 +32,7 @@ from modelyard.resources.volumes import (
     Stage,
     Step,
     Want,
+    claim_spec,
 )
 from modelyard.settings import Settings
 
@@ -161,7 +162,7 @@ class BaizePlane:
         """The claim. That of a REFERENCE is its source's; the volume that is made for NFS is ReadWriteMany alone."""
         if want.content.type == "REFERENCE":
             return {}
-        spec = claim_spec(want, self._settings)
+        spec = claim_spec(want.claim, self._settings.storage)
         if want.content.type == "NFS":
             spec["accessModes"] = ["ReadWriteMany"]
         return {"volumeClaimTemplate": {"spec": spec}}

@@ -1,4 +1,4 @@
-"""What both data planes need: the claim that is asked for, names that others have, and how a Job ended. Pure."""
+"""What both data planes need: names that others have, and how a Job ended. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,8 @@ from modelyard.resources import conditions
 from modelyard.resources.meta import PVC
 from modelyard.resources.objects import controller_uid, whose
 from modelyard.resources.volumes import Seen, Stage, Step, Want
-from modelyard.settings import Settings
 
 TAKEN_RECHECK_SECONDS: Final = 30
-
-
-def claim_spec(want: Want, settings: Settings) -> dict[str, Any]:
-    """The `spec` of the wanted volume's claim: always with a size and access modes."""
-    storage = settings.storage
-    spec: dict[str, Any] = {
-        "accessModes": list(want.claim.access_modes or storage.default_access_modes),
-        "resources": {"requests": {"storage": want.claim.size or storage.default_size}},
-    }
-    if (storage_class := want.claim.storage_class or storage.default_storage_class) is not None:
-        spec["storageClassName"] = storage_class
-    return spec
 
 
 def taken(want: Want, seen: Seen) -> Step | None:

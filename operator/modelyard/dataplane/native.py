@@ -12,13 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from modelyard.dataplane import cause
-from modelyard.dataplane.common import claim_spec, finished, taken
+from modelyard.dataplane.common import finished, taken
 from modelyard.dataplane.loader_pod import pod_spec
 from modelyard.dataplane.static import nfs_step, remove_disk
 from modelyard.plan import Action, Create, Delete, Obj
 from modelyard.resources.meta import (
     ANNOTATION_RESYNC,
-    COMPONENT_DATA,
     COMPONENT_DOWNLOAD,
     JOB,
     LABEL_ATTEMPT,
@@ -30,7 +29,6 @@ from modelyard.resources.objects import annotation, controller_uid, is_deleting,
 from modelyard.resources.quantities import quantity_bytes
 from modelyard.resources.times import format_time, parse_time
 from modelyard.resources.volumes import (
-    ANNOTATION_CONTENT,
     ANNOTATION_SECRET_VERSION,
     ANNOTATION_SIZE,
     LABEL_VOLUME,
@@ -38,6 +36,8 @@ from modelyard.resources.volumes import (
     Stage,
     Step,
     Want,
+    claim_for,
+    claim_spec,
 )
 from modelyard.settings import Settings
 
@@ -89,7 +89,8 @@ class NativePlane:
                 f"Volume {want.name} is gone; it is made anew when its old download Jobs are gone too.",
                 tuple(_delete_job(job) for job in seen.jobs if not is_deleting(job)),
             )
-        actions = (Create(PVC, self._volume(want)), Create(JOB, self._job(want, 1)))
+        claim = claim_for(want, claim_spec(want.claim, self._settings.storage))
+        actions = (Create(PVC, claim), Create(JOB, self._job(want, 1)))
         return Step(Stage.WORKING, "Downloading", "The files are being fetched.", actions, attempts=1)
 
     def _fill(self, want: Want, seen: Seen, volume: Obj, now: datetime) -> Step:
@@ -183,23 +184,6 @@ class NativePlane:
             (*older, again, _delete_job(job)),
             attempts=number + 1,
         )
-
-    def _volume(self, want: Want) -> dict[str, Any]:
-        annotations = {ANNOTATION_CONTENT: want.content.hash}
-        if want.resync is not None:
-            annotations[ANNOTATION_RESYNC] = want.resync
-        return {
-            "apiVersion": PVC.api_version,
-            "kind": PVC.kind,
-            "metadata": {
-                "name": want.name,
-                "namespace": want.namespace,
-                "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
-                "annotations": annotations,
-                "ownerReferences": [dict(want.owner)],
-            },
-            "spec": claim_spec(want, self._settings),
-        }
 
     def _job(self, want: Want, number: int, volume: Obj | None = None) -> dict[str, Any]:
         labels = {

@@ -18,7 +18,7 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.names import claim_volume
 from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of
-from modelyard.resources.volumes import ANNOTATION_CONTENT, Seen, Stage, Step, Want
+from modelyard.resources.volumes import ANNOTATION_CONTENT, Seen, Stage, Step, Want, claim_for
 from modelyard.settings import Settings
 
 NO_RIGHT = "which the operator may not make: set storage.persistentVolumes in its settings."
@@ -94,18 +94,7 @@ def _holds_other(disk: Obj, want: Want) -> bool:
 
 def _claim(want: Want, settings: Settings) -> dict[str, Any]:
     size, modes = want.claim.size or settings.storage.default_size, want.claim.access_modes or READ_ONLY
-    return {
-        "apiVersion": PVC.api_version,
-        "kind": PVC.kind,
-        "metadata": {
-            "name": want.name,
-            "namespace": want.namespace,
-            "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
-            "annotations": {ANNOTATION_CONTENT: want.content.hash},
-            "ownerReferences": [dict(want.owner)],
-        },
-        "spec": static_claim(want.namespace, want.name, size, modes),
-    }
+    return claim_for(want, static_claim(want.namespace, want.name, size, modes))
 
 
 def _disk(want: Want, settings: Settings) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from modelyard import settings
 from modelyard.plan import Action, Kind, Obj
-from modelyard.resources.meta import DATASET, GROUP, PVC
+from modelyard.resources.common import Storage
+from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, GROUP, LABEL_COMPONENT, PVC
 from modelyard.resources.sources import Content
 
 LABEL_VOLUME: Final = f"{GROUP}/volume"
@@ -41,6 +43,15 @@ class Claim:
     size: str | None = None
     access_modes: tuple[str, ...] = ()
     storage_class: str | None = None
+
+    @classmethod
+    def of(cls, storage: Storage | None) -> Claim:
+        """What a manifest's `storage` asks for."""
+        if storage is None:
+            return cls()
+        requests = storage.resources.requests if storage.resources is not None else None
+        size = requests.storage if requests is not None else None
+        return cls(size, tuple(storage.access_modes), storage.storage_class_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,36 @@ class Step:
     result: Result | None = None
     completed: str | None = None
     serves: bool = False
+
+
+def claim_spec(claim: Claim, storage: settings.Storage, default_size: str | None = None) -> dict[str, Any]:
+    """The `spec` of a claim, as wanted, else as the settings say: always with a size and access modes."""
+    spec: dict[str, Any] = {
+        "accessModes": list(claim.access_modes or storage.default_access_modes),
+        "resources": {"requests": {"storage": claim.size or default_size or storage.default_size}},
+    }
+    if (storage_class := claim.storage_class or storage.default_storage_class) is not None:
+        spec["storageClassName"] = storage_class
+    return spec
+
+
+def claim_for(want: Want, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The claim to make for a volume: it tells what it is to hold, and which resync that is of."""
+    annotations = {ANNOTATION_CONTENT: want.content.hash}
+    if want.resync is not None:
+        annotations[ANNOTATION_RESYNC] = want.resync
+    return {
+        "apiVersion": PVC.api_version,
+        "kind": PVC.kind,
+        "metadata": {
+            "name": want.name,
+            "namespace": want.namespace,
+            "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
+            "annotations": annotations,
+            "ownerReferences": [dict(want.owner)],
+        },
+        "spec": dict(spec),
+    }
 
 
 def kind_of(volume: Obj) -> Kind:

@@ -209,7 +209,7 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list
         owner=owner_reference(MODEL, view.model),
         labels=managed_labels(COMPONENT_DATA, model=view.name, version=wish.version.name),
         content=content,
-        claim=_claim(wish.version),
+        claim=Claim.of(wish.version.storage),
         reporter=Reporter("model", view.name, wish.version.name),
         secret=(source.get("spec") or {}).get("secretRef"),
         resync=_resync(view, content),
@@ -220,23 +220,13 @@ def _want(view: ModelView, wish: Wish, content: Content, volume: str, mine: list
     )
 
 
-def _claim(version: ModelVersion) -> Claim:
-    storage = version.storage
-    requests = storage.resources.requests if storage is not None and storage.resources is not None else None
-    return Claim(
-        size=requests.storage if requests is not None else None,
-        access_modes=tuple(storage.access_modes) if storage is not None else (),
-        storage_class=storage.storage_class_name if storage is not None else None,
-    )
-
-
 def _fit(view: ModelView, wish: Wish, content: Content, volume: Obj | None) -> Fit:
     """How the volume becomes what `storage` asks for; nothing is made for what lies elsewhere."""
     if volume is None or content.type in LINKED:
         return Fit()
     claim = view.claim_of(volume["metadata"]["name"]) if kind_of(volume) == DATASET else volume
     name = ((claim or {}).get("spec") or {}).get("storageClassName")
-    return fit(_claim(wish.version), claim, view.classes.get(str(name)))
+    return fit(Claim.of(wish.version.storage), claim, view.classes.get(str(name)))
 
 
 def _kept_as(old: Mapping[str, Any], mine: list[Obj]) -> Kind | None:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from modelyard.decide.training.view import Context
 from modelyard.plan import Action, Create, Obj, PatchMetadata
 from modelyard.resources import sources
-from modelyard.resources.common import Storage
 from modelyard.resources.conditions import find
 from modelyard.resources.meta import (
     COMPONENT_DATA,
@@ -40,6 +39,8 @@ from modelyard.resources.volumes import (
     Result,
     Stage,
     Want,
+    claim_for,
+    claim_spec,
 )
 
 ANNOTATION_FETCHED: Final = f"{GROUP}/fetched"
@@ -82,7 +83,8 @@ def step(ctx: Context) -> Found:
     entry["pvcName"] = want.name
     volume = seen.volume
     if volume is None:
-        made = Create(PVC, _volume(ctx, want, wanted.storage))
+        shared = replace(want, owner=_user(ctx.view.training))
+        made = Create(PVC, claim_for(shared, claim_spec(want.claim, ctx.settings.storage)))
         return entry | _words("Pending", "Downloading", "The download is starting."), (made,), None
     if label(volume, LABEL_MANAGED_BY) != MANAGED_BY or annotation(volume, ANNOTATION_CONTENT) != want.content.hash:
         message = f"Volume claim {want.name} is there already and {whose(volume)}; it is left alone. Remove it."
@@ -142,46 +144,11 @@ def _want(ctx: Context, wanted: DatasetSource, source: Obj) -> Want:
         owner=owner_reference(TRAINING, ctx.view.training),
         labels=managed_labels(COMPONENT_DATA, source=wanted.source_ref),
         content=content,
-        claim=_claim(wanted.storage),
+        claim=Claim.of(wanted.storage),
         reporter=Reporter("training", name, "dataset"),
         secret=source["spec"].get("secretRef"),
         secret_version=credentials.get("secretResourceVersion"),
     )
-
-
-def _claim(storage: Storage | None) -> Claim:
-    if storage is None:
-        return Claim()
-    requests = storage.resources.requests if storage.resources is not None else None
-    size = requests.storage if requests is not None else None
-    return Claim(size, tuple(storage.access_modes), storage.storage_class_name)
-
-
-def _volume(ctx: Context, want: Want, storage: Storage | None) -> dict[str, Any]:
-    return {
-        "apiVersion": PVC.api_version,
-        "kind": PVC.kind,
-        "metadata": {
-            "name": want.name,
-            "namespace": want.namespace,
-            "labels": dict(want.labels),
-            "annotations": {ANNOTATION_CONTENT: want.content.hash},
-            "ownerReferences": [_user(ctx.view.training)],
-        },
-        "spec": claim_spec(storage, ctx.settings.storage.default_size, ctx),
-    }
-
-
-def claim_spec(storage: Storage | None, default_size: str, ctx: Context) -> dict[str, Any]:
-    """The spec of a volume claim, as the manifest says, else the operator's settings."""
-    claim, settings = _claim(storage), ctx.settings.storage
-    spec: dict[str, Any] = {
-        "accessModes": list(claim.access_modes or settings.default_access_modes),
-        "resources": {"requests": {"storage": claim.size or default_size}},
-    }
-    if (storage_class := claim.storage_class or settings.default_storage_class) is not None:
-        spec["storageClassName"] = storage_class
-    return spec
 
 
 def _join(ctx: Context, volume: Obj) -> PatchMetadata | None:

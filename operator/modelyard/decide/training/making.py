@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from modelyard.decide.training import cost, phases
 from modelyard.decide.training.config import effective_params, run_config
-from modelyard.decide.training.data import claim_spec
 from modelyard.decide.training.draft import Draft
 from modelyard.decide.training.inputs import mounts
 from modelyard.decide.training.view import Context
@@ -18,6 +17,7 @@ from modelyard.resources.meta import ANNOTATION_SAVED, COMPONENT_OUTPUT, JOB, PV
 from modelyard.resources.names import output_volume, training_job
 from modelyard.resources.objects import annotation, is_deleting, owner_reference, uid_of, whose
 from modelyard.resources.times import format_time
+from modelyard.resources.volumes import Claim, claim_spec
 
 TAKEN_RECHECK_SECONDS: Final = 30
 TRIED_AGAIN: Final = "It is tried again by itself."
@@ -114,7 +114,7 @@ def output_claim(ctx: Context, name: str) -> dict[str, Any]:
             "labels": managed_labels(COMPONENT_OUTPUT, training=meta["name"]),
             "ownerReferences": [owner_reference(TRAINING, ctx.view.training)],
         },
-        "spec": claim_spec(storage, ctx.settings.training.default_output_size, ctx),
+        "spec": claim_spec(Claim.of(storage), ctx.settings.storage, ctx.settings.training.default_output_size),
     }
 
 
