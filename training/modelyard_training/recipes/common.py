@@ -1,21 +1,15 @@
-"""What the recipes share: weights of classes, parameter groups, the order of an epoch."""
+"""What the recipes share: parameter groups, the order of an epoch, adapters."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from modelyard_training.core.data import ROW, Table
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.task import Indices
-
-
-def class_weights(targets: Tensor, classes: int) -> Tensor:
-    """Weight of each class, so that all classes weigh the same in the loss."""
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    return len(targets) / (classes * counts.float())
 
 
 def weight_groups(parameters: Any, rate: float, decay: float) -> list[dict[str, Any]]:
@@ -55,12 +49,3 @@ def places(table: Table, indices: Indices) -> str:
     rows = table.frame[ROW]
     named = [table.place(int(rows[int(i)])) for i in indices[:3]]
     return ", ".join(named) + (", …" if len(indices) > 3 else "")
-
-
-def rescale_head(last: nn.Linear, scale: float, center: float) -> None:
-    """Makes the last layer give the target's own unit, so that the stock library needs no note about scaling."""
-    with torch.no_grad():
-        last.weight.mul_(scale)
-        if last.bias is None:
-            last.bias = nn.Parameter(torch.zeros(last.out_features, device=last.weight.device))
-        last.bias.mul_(scale).add_(center)

@@ -16,9 +16,10 @@ from modelyard_training.core.data import ROW
 from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
-from modelyard_training.recipes.common import class_weights, generator, places, rescale_head, weight_groups
+from modelyard_training.recipes.common import generator, places, weight_groups
 from modelyard_training.recipes.image.backbones import Backbone
 from modelyard_training.recipes.image.pictures import Store, change
+from modelyard_training.recipes.target import Target
 
 
 class ImageTask:
@@ -33,15 +34,14 @@ class ImageTask:
         parts: split.Parts,
         train: Store,
         held: Store,
-        target: str,
+        label: str,
         notes: dict[str, Any],
     ) -> None:
         self._run, self._params, self._backbone, self._parts = run, run.params, backbone, parts
-        self._train, self._held, self._target, self._notes = train, held, target, notes
+        self._train, self._held, self._label, self._notes = train, held, label, notes
         self.model: nn.Module = backbone.model
-        self.best_metric: tuple[str, Literal["min", "max"]] = metrics.best_metric(
-            run.params["bestMetric"], len(parts.classes) if parts.classes else None
-        )
+        self._target = Target.of(parts, run.params, run.world.device)
+        self.best_metric: tuple[str, Literal["min", "max"]] = self._target.best_metric(run.params["bestMetric"])
         self._device = run.world.device
         self._mean, self._std = (
             torch.tensor(values, device=self._device).view(3, 1, 1) for values in (backbone.mean, backbone.std)
@@ -51,17 +51,6 @@ class ImageTask:
         )
         self._numbers: dict[int, int] = {}
         self._next: dict[int, Tensor] = {}
-        self._weights: Tensor | None = None
-        self._center, self._scale = 0.0, 1.0
-        if parts.classes:
-            self._train_target = torch.from_numpy(parts.train_target)
-            if run.params["classWeights"] == "Balanced":
-                self._weights = class_weights(self._train_target, len(parts.classes)).to(self._device)
-        else:
-            self._center, self._scale = float(parts.train_target.mean()), float(parts.train_target.std()) or 1.0
-            scaled = (parts.train_target - self._center) / self._scale
-            self._train_target = torch.from_numpy(scaled.astype(np.float32))
-        self._held_target = torch.from_numpy(parts.held_target)
 
     def groups(self) -> list[dict[str, Any]]:
         """The backbone at its rate; the new head of a base model at its own."""
@@ -75,7 +64,7 @@ class ImageTask:
 
     def batches(self, epoch: int) -> Sequence[Indices]:
         """Shuffled by seed and epoch."""
-        order = torch.randperm(len(self._train_target), generator=generator(self._params["seed"], epoch))
+        order = torch.randperm(len(self._target.train), generator=generator(self._params["seed"], epoch))
         found = torch.split(order, self._params["batchSize"])
         self._numbers = {int(batch[0]): epoch * len(found) + at for at, batch in enumerate(found)}
         mine = self._run.world.share(found)
@@ -91,15 +80,13 @@ class ImageTask:
         random = generator(self._params["seed"] + 1, self._numbers[first])
         return {
             "pictures": change(pictures, self._params["augment"], random),
-            "target": self._train_target[indices],
+            "target": self._target.train[indices],
         }
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or the squared error in units of the target's deviation."""
         found = self._backbone.outputs(model, (batch["pictures"] - self._mean) / self._std)
-        if self._parts.classes:
-            return nn.functional.cross_entropy(found, batch["target"], weight=self._weights)
-        return nn.functional.mse_loss(found[:, 0], batch["target"])
+        return self._target.loss(found, batch["target"])
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Metrics on the held-out pictures."""
@@ -109,13 +96,11 @@ class ImageTask:
         def outputs(indices: Indices) -> tuple[Tensor, Tensor]:
             pictures = self._held.get(self._rows[1][indices]).to(self._device).float() / 255
             found = self._backbone.outputs(self.model, (pictures - self._mean) / self._std)
-            return found.float(), self._held_target[indices]
+            return found.float(), self._target.held[indices]
 
-        batches = torch.split(torch.arange(len(self._held_target)), self._params["batchSize"] * 2)
+        batches = torch.split(torch.arange(len(self._target.held)), self._params["batchSize"] * 2)
         found, target = metrics.gather_outputs(world, self._run.stop, batches, outputs)
-        if self._parts.classes:
-            return metrics.classification(found, target)
-        return metrics.regression(found[:, 0].double() * self._scale + self._center, target, self._scale)
+        return self._target.measure(found, target)
 
     def where(self, indices: Indices) -> str:
         """The first few pictures of a batch, by name."""
@@ -126,9 +111,9 @@ class ImageTask:
         return Description(
             kind="Full",
             algorithm=self._backbone.name,
-            train_samples=len(self._train_target),
-            test_samples=len(self._held_target),
-            target=self._target,
+            train_samples=len(self._target.train),
+            test_samples=len(self._target.held),
+            target=self._label,
             use=self._backbone.use,
             features=["image"],
             classes=self._parts.classes or [],
@@ -137,6 +122,5 @@ class ImageTask:
 
     def export(self, folder: Path) -> None:
         """A folder that transformers or timm loads. A number comes out in the target's own unit."""
-        if not self._parts.classes:
-            rescale_head(self._backbone.head, self._scale, self._center)
+        self._target.rescale(self._backbone.head)
         self._backbone.save(folder)

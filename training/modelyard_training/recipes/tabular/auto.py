@@ -74,7 +74,7 @@ class AutoTask:
         found = []
         for algorithm in ALGORITHMS:
             params = resolve(self._run.config.block().model_copy(update={"algorithm": algorithm}))
-            rows, size = len(self._data.train_target), params["batchSize"]
+            rows, size = len(self._data.target.train), params["batchSize"]
             found.append((params["epochs"], self._run.world.size if algorithm == "LightGBM" else -(-rows // size)))
         return found
 

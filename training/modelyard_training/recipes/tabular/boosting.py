@@ -72,10 +72,10 @@ class BoostingTask(TableTask):
 
         super().__init__(run, params, data)
         self._processes = run.world.size
-        self._weights = data.weights.double().to(self._device) if data.weights is not None else None
+        self._weights = self.target.weights.double() if self.target.weights is not None else None
         self._start = self._first_scores()
         self._rounds: list[str] = []
-        self.model: nn.Module = Scores(self._start, len(data.train_target), len(data.held_target))
+        self.model: nn.Module = Scores(self._start, len(self.target.train), len(self.target.held))
         self._settings = {
             "objective": "none",
             "num_class": len(self._start),
@@ -90,8 +90,7 @@ class BoostingTask(TableTask):
         }
         self._values = (predict.joined(*data.train), predict.joined(*data.held))
         self._set = lightgbm.Dataset(self._values[0], params=self._settings, free_raw_data=True)
-        self._target = data.train_target.to(self._device)
-        self._document = ""
+        self._train_target = self.target.train.to(self._device)
 
     def groups(self) -> list[dict[str, Any]]:
         """The scores."""
@@ -104,16 +103,16 @@ class BoostingTask(TableTask):
 
     def batches(self, epoch: int) -> Sequence[Indices]:
         """All rows at once, in each process: a round needs them all."""
-        return [torch.arange(len(self.data.train_target))] * self._processes
+        return [torch.arange(len(self.target.train))] * self._processes
 
     def load(self, indices: Indices) -> Batch:
         """The target."""
-        return {"target": self._target}
+        return {"target": self._train_target}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or the squared error in units of the target's deviation."""
         found = model()
-        if self.data.classes:
+        if self.target.classes:
             return nn.functional.cross_entropy(predict.scores(found), batch["target"], weight=self._weights)
         return nn.functional.mse_loss(found[:, 0], batch["target"].double())
 
@@ -121,7 +120,7 @@ class BoostingTask(TableTask):
         """Metrics on the held-out rows, whose scores each process has."""
         assert isinstance(self.model, Scores)
         held = self.model.held_scores.detach().cpu()
-        return self.measure(predict.scores(held) if self.data.classes else held, self.data.held_target)
+        return self.target.measure(predict.scores(held) if self.target.classes else held, self.target.held)
 
     def memory(self) -> dict[str, Any]:
         """The trees, a text each round."""
@@ -142,7 +141,7 @@ class BoostingTask(TableTask):
             tree.scaled(scale, scale * start[n % len(start)] + center if n < len(start) else 0.0)
             for n, tree in enumerate(trees)
         ]
-        classes = len(self.data.classes or [])
+        classes = len(self.target.classes or [])
         features = self.spec["numbers"] + len(self.spec["categorical"])
         (folder / "model.txt").write_text(document(trees, classes, features))
         onnx.write_forest(folder / "model.onnx", self.spec, trees)
@@ -150,11 +149,11 @@ class BoostingTask(TableTask):
 
     def _first_scores(self) -> Tensor:
         """The scores before the first tree, [O]: the logarithms of the classes' shares, or 0."""
-        if not self.data.classes:
+        if not self.target.classes:
             return torch.zeros(1, dtype=torch.float64)
-        counts = torch.bincount(self.data.train_target, minlength=len(self.data.classes)).double()
-        if self.data.weights is not None:
-            counts *= self.data.weights.double()
+        counts = torch.bincount(self.target.train, minlength=len(self.target.classes)).double()
+        if self._weights is not None:
+            counts *= self._weights.cpu()
         logs = counts.clamp(min=1e-9).log() - counts.sum().log()
         return logs[1:] - logs[:1] if len(logs) == 2 else logs
 
@@ -175,13 +174,13 @@ class BoostingTask(TableTask):
 
     def _second(self, scores: _Array) -> _Array:
         """The loss's second derivative by each score, times the rows."""
-        if not self.data.classes:
+        if not self.target.classes:
             return np.full_like(scores, 2.0)
         likely = predict.scores(torch.from_numpy(scores)).softmax(dim=1)
         found = likely * (1 - likely)
         # LightGBM's own bound for many classes, which keeps the steps from overshooting.
         found = found[:, 1:] if scores.shape[1] == 1 else found * (found.shape[1] / (found.shape[1] - 1))
         if self._weights is not None:
-            each = self._weights.cpu()[self.data.train_target]
+            each = self._weights.cpu()[self.target.train]
             found = found * (each * len(each) / each.sum())[:, None]
         return found.clamp(min=1e-16).numpy()

@@ -20,8 +20,8 @@ from modelyard_training.core.data import MISSING, NONE, ROW, Table
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
 from modelyard_training.params import Columns
-from modelyard_training.recipes.common import class_weights
 from modelyard_training.recipes.tabular.predict import MISSING_CATEGORY, OTHER_CATEGORY
+from modelyard_training.recipes.target import Target
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,7 @@ class Encoded:
     """Columns without any value."""
     train: tuple[Tensor, Tensor]
     held: tuple[Tensor, Tensor]
-    train_target: Tensor
-    """Class numbers, or the target in its deviations from its mean (float32)."""
-    held_target: Tensor
-    """Class numbers, or the target as it is (float64)."""
-    weights: Tensor | None
-    """Weight of each class, if they differ."""
-
-    @property
-    def target(self) -> str:
-        """Name of the target's column."""
-        return str(self.spec["target"])
-
-    @property
-    def classes(self) -> list[str] | None:
-        """Names of the classes; None for a regression."""
-        return self.parts.classes
+    target: Target
 
 
 def read(run: Run) -> Encoded:
@@ -63,40 +48,37 @@ def read(run: Run) -> Encoded:
     data.check_table(tables, run.params["categoricalColumns"] or [], columns.ignore or [])
     classify = run.config.recipe == "tabular-classification"
     parts = split.divide(tables, target, config.split if config else None, classify=classify)
-    return encode(run.params, parts, target, columns.ignore or [], dates)
+    return _fitted(run, parts, target, set(columns.ignore or []), dates)
 
 
-def encode(
-    params: dict[str, Any], parts: split.Parts, target: str, ignore: list[str], dates: dict[str, str]
-) -> Encoded:
-    """Fits the encoders on the training rows and encodes all. `dates`: how they were written. Raises `BadInput`."""
-    spec, ignored = _fit(params, parts, target, set(ignore) | {target, ROW}, dates)
-    for column in [*spec["numeric"], *spec["categorical"]]:
+def _fitted(run: Run, parts: split.Parts, name: str, ignore: set[str], dates: dict[str, str]) -> Encoded:
+    """The encoders of the training rows, and all rows by them. `name`: the target's; `dates`: how they are written."""
+    numeric, categorical, ignored = _fit(run.params, parts.train, ignore | {name, ROW}, dates)
+    if not numeric and not categorical:
+        raise BadInput(f"The data set has no feature: there is no column but '{name}' and what is ignored.")
+    target = Target.of(parts, run.params, run.world.device)
+    spec = {
+        "format": "modelyard-tabular/3",
+        "target": name,
+        "classes": target.classes,
+        "missing": MISSING,
+        "missingNumbers": [*MISSING, *NONE],
+        "numeric": numeric,
+        "categorical": categorical,
+        "numbers": len(numeric) + sum(c["indicator"] for c in numeric),
+        "outputs": len(target.classes) if target.classes else 1,
+        "targetCenter": target.center,
+        "targetScale": target.scale,
+    }
+    for column in [*numeric, *categorical]:
         parts.held.require(column["name"], "…: the training split has it, the validation split does not")
-    weights: Tensor | None = None
-    if parts.classes:
-        train_target = torch.from_numpy(parts.train_target)
-        if params["classWeights"] == "Balanced":
-            weights = class_weights(train_target, len(parts.classes))
-    else:
-        scaled = (parts.train_target - spec["targetCenter"]) / spec["targetScale"]
-        train_target = torch.from_numpy(scaled.astype(np.float32))
-    return Encoded(
-        parts,
-        spec,
-        ignored,
-        encoded(spec, parts.train.frame),
-        encoded(spec, parts.held.frame),
-        train_target,
-        torch.from_numpy(parts.held_target),
-        weights,
-    )
+    return Encoded(parts, spec, ignored, encoded(spec, parts.train.frame), encoded(spec, parts.held.frame), target)
 
 
 def _fit(
-    params: dict[str, Any], parts: split.Parts, target: str, skip: set[str], dates: dict[str, str]
-) -> tuple[dict[str, Any], list[str]]:
-    train: Table = parts.train
+    params: dict[str, Any], train: Table, skip: set[str], dates: dict[str, str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Encoders of numbers, encoders of categories, and the columns without any value."""
     numeric: list[dict[str, Any]] = []
     categorical: list[dict[str, Any]] = []
     ignored: list[str] = []
@@ -118,23 +100,7 @@ def _fit(
                 f"Column '{name}' holds neither numbers, text, true/false nor dates: leave it out with "
                 "dataset.columns.ignore."
             )
-    if not numeric and not categorical:
-        raise BadInput(f"The data set has no feature: there is no column but '{target}' and what is ignored.")
-    classes, goal = parts.classes, parts.train_target
-    spec = {
-        "format": "modelyard-tabular/3",
-        "target": target,
-        "classes": classes,
-        "missing": MISSING,
-        "missingNumbers": [*MISSING, *NONE],
-        "numeric": numeric,
-        "categorical": categorical,
-        "numbers": len(numeric) + sum(c["indicator"] for c in numeric),
-        "outputs": len(classes) if classes else 1,
-        "targetCenter": 0.0 if classes else float(goal.mean()),
-        "targetScale": 1.0 if classes else float(goal.std()) or 1.0,
-    }
-    return spec, ignored
+    return numeric, categorical, ignored
 
 
 def _fit_number(values: pl.Series, scaling: str, written: str) -> dict[str, Any]:

@@ -40,12 +40,10 @@ class TableTask:
     unit = "rows"
 
     def __init__(self, run: Run, params: dict[str, Any], data: Encoded) -> None:
-        self.params, self.data = params, data
+        self.params, self.data, self.target = params, data, data.target
         self._stop, self._device = run.stop, run.world.device
         self.spec: dict[str, Any] = {**data.spec, "algorithm": params["algorithm"]}
-        self.best_metric: tuple[str, Literal["min", "max"]] = metrics.best_metric(
-            params["bestMetric"], len(data.classes) if data.classes else None
-        )
+        self.best_metric: tuple[str, Literal["min", "max"]] = self.target.best_metric(params["bestMetric"])
 
     def where(self, indices: Indices) -> str:
         """The first few rows of a batch, by file and line."""
@@ -63,21 +61,14 @@ class TableTask:
         return Description(
             kind="Tabular",
             algorithm=self.params["algorithm"],
-            train_samples=len(data.train_target),
-            test_samples=len(data.held_target),
-            target=data.target,
-            use=Use(f"tabular-{'classification' if data.classes else 'regression'}", None, _CODE),
+            train_samples=len(self.target.train),
+            test_samples=len(self.target.held),
+            target=self.spec["target"],
+            use=Use(f"tabular-{'classification' if self.target.classes else 'regression'}", None, _CODE),
             features=[c["name"] for c in self.spec["numeric"]] + [c["name"] for c in self.spec["categorical"]],
-            classes=data.classes or [],
+            classes=self.target.classes or [],
             notes=notes,
         )
-
-    def measure(self, found: Tensor, target: Tensor) -> dict[str, float]:
-        """Metrics of class scores, or of scaled numbers, [N, O] against the held-out target."""
-        if self.data.classes:
-            return metrics.classification(found, target)
-        center, scale = self.spec["targetCenter"], self.spec["targetScale"]
-        return metrics.regression(found[:, 0].double() * scale + center, target, scale)
 
     def write(self, folder: Path) -> None:
         """The encoders and the predictor."""
@@ -93,8 +84,7 @@ class NetworkTask(TableTask):
         self.spec["network"] = _shape(params)
         self.model: nn.Module = predict.NETWORKS[params["algorithm"]](self.spec)
         self._train = (data.train[0].to(self._device), data.train[1].to(self._device))
-        self._train_target = data.train_target.to(self._device)
-        self._weights = data.weights.to(self._device) if data.weights is not None else None
+        self._train_target = self.target.train.to(self._device)
 
     def groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: a decayed bias learns nothing better."""
@@ -116,22 +106,19 @@ class NetworkTask(TableTask):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or the squared error in units of the target's deviation."""
-        found = model(batch["numbers"], batch["categories"])
-        if self.data.classes:
-            return nn.functional.cross_entropy(found, batch["target"], weight=self._weights)
-        return nn.functional.mse_loss(found[:, 0], batch["target"])
+        return self.target.loss(model(batch["numbers"], batch["categories"]), batch["target"])
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Metrics on the held-out rows."""
-        held_target = self.data.held_target
+        wanted = self.target.held
 
         def outputs(indices: Indices) -> tuple[Tensor, Tensor]:
             numbers, categories = (t[indices].to(self._device) for t in self.data.held)
-            return self.model(numbers, categories).float(), held_target[indices]
+            return self.model(numbers, categories).float(), wanted[indices]
 
-        batches = torch.split(torch.arange(len(held_target)), _HELD_BATCH)
+        batches = torch.split(torch.arange(len(wanted)), _HELD_BATCH)
         found, target = metrics.gather_outputs(world, self._stop, batches, outputs)
-        return self.measure(found, target)
+        return self.target.measure(found, target)
 
     def export(self, folder: Path) -> None:
         """Weights, the encoders as JSON, the predictor, and the network as ONNX."""

@@ -20,7 +20,8 @@ from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
 from modelyard_training.core.task import Batch, Description, Indices
 from modelyard_training.core.world import World
-from modelyard_training.recipes.common import class_weights, generator, places, rescale_head, weight_groups
+from modelyard_training.recipes.common import generator, places, weight_groups
+from modelyard_training.recipes.target import Target
 from modelyard_training.recipes.text.models import TextModel, is_head
 
 _POOL = 64
@@ -50,27 +51,13 @@ class TextTask:
         self._params, self._parts, self._text, self._label, self._run = run.params, parts, text, label, run
         self._made = made
         self.model: nn.Module = made.model
-        self.best_metric: tuple[str, Literal["min", "max"]] = metrics.best_metric(
-            run.params["bestMetric"], len(parts.classes) if parts.classes else None
-        )
+        self._target = Target.of(parts, run.params, run.world.device)
+        self.best_metric: tuple[str, Literal["min", "max"]] = self._target.best_metric(run.params["bestMetric"])
         self._cut = 0
         self._train, self._lengths = self._tokenize(parts.train)
         run.stop.check()
         self._held, held_lengths = self._tokenize(parts.held)
         self._held_order = torch.from_numpy(np.argsort(held_lengths, kind="stable"))
-        self._weights: Tensor | None = None
-        self._center, self._scale = 0.0, 1.0
-        if parts.classes:
-            self._train_target = torch.from_numpy(parts.train_target)
-            self._held_target = torch.from_numpy(parts.held_target)
-            if run.params["classWeights"] == "Balanced":
-                self._weights = class_weights(self._train_target, len(parts.classes)).to(run.world.device)
-        else:
-            self._center, self._scale = float(parts.train_target.mean()), float(parts.train_target.std()) or 1.0
-            self._train_target = torch.from_numpy(
-                ((parts.train_target - self._center) / self._scale).astype(np.float32)
-            )
-            self._held_target = torch.from_numpy(parts.held_target)
 
     def groups(self) -> list[dict[str, Any]]:
         """An encoder at its rate, its head at its own."""
@@ -94,14 +81,11 @@ class TextTask:
 
     def load(self, indices: Indices) -> Batch:
         """Tokens padded to the longest text of the batch."""
-        return {**self._pad([self._train[i] for i in indices.tolist()]), "labels": self._train_target[indices]}
+        return {**self._pad([self._train[i] for i in indices.tolist()]), "labels": self._target.train[indices]}
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy, or the squared error in units of the target's deviation."""
-        logits = self._made.outputs(model, dict(batch))
-        if self._parts.classes:
-            return nn.functional.cross_entropy(logits, batch["labels"], weight=self._weights)
-        return nn.functional.mse_loss(logits[:, 0], batch["labels"])
+        return self._target.loss(self._made.outputs(model, dict(batch)), batch["labels"])
 
     def evaluate(self, world: World) -> dict[str, float]:
         """Metrics on the held-out texts."""
@@ -109,14 +93,12 @@ class TextTask:
         def outputs(indices: Indices) -> tuple[Tensor, Tensor]:
             batch = self._pad([self._held[i] for i in indices.tolist()])
             on_device = {name: tensor.to(world.device) for name, tensor in batch.items()}
-            return self._made.outputs(self.model, on_device).float(), self._held_target[indices]
+            return self._made.outputs(self.model, on_device).float(), self._target.held[indices]
 
         found, target = metrics.gather_outputs(
             world, self._run.stop, torch.split(self._held_order, self._params["batchSize"] * 2), outputs
         )
-        if self._parts.classes:
-            return metrics.classification(found, target)
-        return metrics.regression(found[:, 0].double() * self._scale + self._center, target, self._scale)
+        return self._target.measure(found, target)
 
     def where(self, indices: Indices) -> str:
         """The first few texts of a batch, by file and line."""
@@ -142,9 +124,9 @@ class TextTask:
 
     def export(self, folder: Path) -> None:
         """A folder that transformers loads, or the predictor's files. A number comes out in the target's own unit."""
-        if not self._parts.classes:
+        if not self._target.classes:
             last = [m for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and is_head(n)][-1]
-            rescale_head(last, self._scale, self._center)
+            self._target.rescale(last)
         self._made.save(self.model, folder)
 
     def _tokenize(self, table: Table) -> tuple[list[list[int]], Any]:
