@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,23 @@ class Trainer:
         """Steps of the valid checkpoints on the volume, ascending."""
         return sorted(int(p.parent.name[5:]) for p in self.output.glob("checkpoints/step-*/complete.json"))
 
+    def forget_after(self, step: int) -> None:
+        """Leaves the volume as if the run had been killed before the first checkpoint after `step` was whole."""
+        for later in (s for s in self.steps() if s > step):
+            (self.output / "checkpoints" / f"step-{later:08d}" / "complete.json").unlink()
+
+
+class StopLater(Stop):
+    """Asks to stop once it has been looked at `times` times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    @property  # type: ignore[override]
+    def requested(self) -> bool:
+        self.times -= 1
+        return self.times < 0
+
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]]]:
     out, err = process.communicate(timeout=300)
@@ -132,6 +151,27 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.002)
 
     return wait
+
+
+@pytest.fixture
+def stop_later() -> type[StopLater]:
+    return StopLater
+
+
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+@pytest.fixture
+def files_up_to() -> Callable[[int], AbstractContextManager[None]]:
+    """Lets no file of this process grow beyond so many bytes, as if the disk were full."""
+    return _files_up_to
 
 
 @pytest.fixture

@@ -502,7 +502,9 @@ with torch.inference_mode():
 """
 
 
-def test_an_adapter_of_a_4_bit_base(trainer: Callable[..., Any], bases: Callable[..., Path]) -> None:
+def test_an_adapter_of_a_4_bit_base(
+    trainer: Callable[..., Any], bases: Callable[..., Path], stop_later: Callable[[int], Stop]
+) -> None:
     base = bases("llama", hidden_size=64, intermediate_size=128)
     held = tiny_models.local_text()[-1]
     given = {"a.jsonl": texts(), "b.jsonl": jsonl([{"text": held}])}
@@ -522,7 +524,7 @@ def test_an_adapter_of_a_4_bit_base(trainer: Callable[..., Any], bases: Callable
 
     _, path = checkpoint.checkpoints_in(first.output / "checkpoints")[0]
     assert all("lora_" in name for name in checkpoint.load_tensors(path))
-    code, result = again.here(StopLater(9))
+    code, result = again.here(stop_later(9))
     assert code == 75
     assert result["step"] > 0
     assert again.here()[0] == 0
@@ -534,15 +536,3 @@ def test_an_adapter_of_a_4_bit_base(trainer: Callable[..., Any], bases: Callable
     measured = first.metadata()["metrics"]["validationLoss"]
     assert small == pytest.approx(measured, rel=1e-3)
     assert whole == pytest.approx(measured, rel=0.05)
-
-
-class StopLater(Stop):
-    """Asks to stop once it has been looked at `times` times."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    @property  # type: ignore[override]
-    def requested(self) -> bool:
-        self.times -= 1
-        return self.times < 0

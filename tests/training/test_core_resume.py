@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -129,18 +129,16 @@ def test_best_checkpoint_survives_pruning_and_is_exported(trainer: Callable[...,
     assert set(run.steps()) == {metadata["bestStep"], metadata["steps"]}
 
 
-def test_full_disk_keeps_the_last_valid_checkpoint(trainer: Callable[..., Any], digits_csv: str) -> None:
+def test_full_disk_keeps_the_last_valid_checkpoint(
+    trainer: Callable[..., Any], digits_csv: str, files_up_to: Callable[[int], AbstractContextManager[None]]
+) -> None:
     config = {**CONFIG, "params": {"hiddenSizes": [512], "maxSteps": 60, "epochs": 5}}
     run = trainer(config, {"digits.csv": digits_csv})
     assert run.run()[0] == 0
     newest = run.steps()[-1]
     more = trainer({**config, "params": {**config["params"], "maxSteps": 100}}, {"digits.csv": digits_csv})
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, limit[1]))
-    try:
+    with files_up_to(256 * 1024):
         code, result = more.here()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert code == 64
     assert result["reason"] == "DiskFull"
     assert result["message"].startswith("The output volume is full: a checkpoint could not be written,")
@@ -150,14 +148,12 @@ def test_full_disk_keeps_the_last_valid_checkpoint(trainer: Callable[..., Any], 
     assert more.here()[0] == 0
 
 
-def test_full_disk_is_told_when_a_loss_does_not_fit(trainer: Callable[..., Any], digits_csv: str) -> None:
+def test_full_disk_is_told_when_a_loss_does_not_fit(
+    trainer: Callable[..., Any], digits_csv: str, files_up_to: Callable[[int], AbstractContextManager[None]]
+) -> None:
     run = trainer({**CONFIG, "checkpoint": {"everySteps": 1000}}, {"digits.csv": digits_csv})
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limit[1]))
-    try:
+    with files_up_to(1024):
         code, result = run.here()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert (code, result["reason"]) == (64, "DiskFull")
     assert result["message"].startswith("The output volume is full: metrics.jsonl could not be written.")
 

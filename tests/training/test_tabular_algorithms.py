@@ -108,26 +108,9 @@ def test_regressions_say_the_targets_unit_everywhere(algorithm: str, trainer: Ca
     assert 1 - ((found["ours"] - truth) ** 2).sum() / ((truth - truth.mean()) ** 2).sum() >= 0.35
 
 
-def stopped_after(calls: int, run: Any) -> tuple[int, Any]:
-    """A run here that is asked to stop when it has asked that many times whether it is."""
-
-    class Soon(Stop):
-        left = calls
-
-        @property
-        def requested(self) -> bool:  # type: ignore[override]
-            type(self).left -= 1
-            return self.left < 0
-
-        @requested.setter
-        def requested(self, value: bool) -> None: ...
-
-    return run.here(Soon())
-
-
 @pytest.mark.parametrize("algorithm", ["Linear", "LightGBM", "Transformer", "Auto"])
 def test_stopped_anywhere_and_resumed_is_bit_identical(
-    algorithm: str, trainer: Callable[..., Any], breast_cancer_csv: str
+    algorithm: str, trainer: Callable[..., Any], stop_later: Callable[[int], Stop], breast_cancer_csv: str
 ) -> None:
     params: dict[str, Any] = {"algorithm": algorithm, "epochs": 4, "earlyStopping": {"patience": 2}}
     params |= QUICK if algorithm in ("Transformer", "Auto") else {}
@@ -143,7 +126,7 @@ def test_stopped_anywhere_and_resumed_is_bit_identical(
     disturbed = trainer(config, {"data.csv": breast_cancer_csv}, name="disturbed")
     codes = []
     for _ in range(40):
-        code, result = stopped_after(9, disturbed)
+        code, result = disturbed.here(stop_later(9))
         codes.append(code)
         if code == 0:
             break
@@ -166,9 +149,7 @@ def test_two_processes_go_on_exactly(trainer: Callable[..., Any], breast_cancer_
     assert run.run(*TORCHRUN)[0] == 0
     rows, listing = run.rows(), files.listing(run.output / "model")
     # As if killed after a checkpoint in the middle of the second and third candidate.
-    for step in run.steps():
-        if step > 17:
-            (run.output / "checkpoints" / f"step-{step:08d}" / "complete.json").unlink()
+    run.forget_after(17)
     assert run.run(*TORCHRUN)[0] == 0
     assert run.rows() == rows
     assert files.listing(run.output / "model") == listing

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -186,20 +186,8 @@ def test_killed_and_resumed_is_bit_identical(
     assert same(killed, undisturbed)
 
 
-class StopLater(Stop):
-    """Asks to stop once it has been looked at `times` times."""
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    @property  # type: ignore[override]
-    def requested(self) -> bool:
-        self.times -= 1
-        return self.times < 0
-
-
 def test_slider_stopped_and_resumed_is_bit_identical(
-    trainer: Callable[..., Any], bases: Callable[[str], Path], assistant: Path
+    trainer: Callable[..., Any], bases: Callable[[str], Path], assistant: Path, stop_later: Callable[[int], Stop]
 ) -> None:
     params = {"prompt": PROMPT, "maxSteps": 10, "sampleEvery": 4, "lora": {**LORA, "dropout": 0.1}}
     config = {**config_of(params), "assistant": {"name": "assistant"}}
@@ -208,7 +196,7 @@ def test_slider_stopped_and_resumed_is_bit_identical(
         trainer(config, name=name, model=bases("flux-schnell"), extra=extra) for name in ("undisturbed", "stopped")
     )
     assert undisturbed.here()[0] == 0
-    code, result = stopped.here(StopLater(12))
+    code, result = stopped.here(stop_later(12))
     assert code == 75
     assert 0 < result["step"] < 10
     assert stopped.here()[0] == 0
@@ -298,15 +286,15 @@ def test_bad_input_is_64_and_a_sentence(
     refused({"lora": {"targetModules": ["nothing"]}}, "no layers called nothing", base=base, name="targets")
 
 
-def test_a_full_disk_is_told_when_samples_do_not_fit(trainer: Callable[..., Any], bases: Callable[[str], Path]) -> None:
+def test_a_full_disk_is_told_when_samples_do_not_fit(
+    trainer: Callable[..., Any],
+    bases: Callable[[str], Path],
+    files_up_to: Callable[[int], AbstractContextManager[None]],
+) -> None:
     run = trainer(config_of({"sampleEvery": 2}, dataset={}), model=bases("sd15"))
     pictures(run.root / "data")
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, limit[1]))
-    try:
+    with files_up_to(16 * 1024):
         code, result = run.here()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert (code, result["reason"]) == (64, "DiskFull")
     assert result["message"].startswith("The output volume is full: the samples of step 2 could not be written.")
     assert not (run.output / "samples" / "step-00000002").exists()
