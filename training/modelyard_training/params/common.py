@@ -123,6 +123,16 @@ def _value(params: Params, name: str) -> Any:
 
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+ClassWeights = Annotated[
+    Literal["None", "Balanced"] | None,
+    Unset("None", "the metrics stay those of the data"),
+    Field(description="`Balanced` weighs each class by its rarity. Classification only."),
+]
+BestMetric = Annotated[
+    Literal["loss", "accuracy", "f1", "auroc", "r2", "mae", "rmse"] | None,
+    Unset("loss", "it is the least noisy"),
+    Field(description="Metric on the held-out split that says which checkpoint is best."),
+]
 
 
 class EarlyStopping(Params):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelyard_training.params.common import EarlyStopping, LoopParams, Unset
+from modelyard_training.params.common import BestMetric, ClassWeights, EarlyStopping, LoopParams, Unset
 
 
 class ImageParams(LoopParams):
@@ -36,12 +36,8 @@ class ImageParams(LoopParams):
         le=1,
         description="Share of pictures that may be unreadable (skipped, counted) before it is an error.",
     )
-    class_weights: Annotated[
-        Literal["None", "Balanced"] | None, Unset("None", "the metrics stay those of the data")
-    ] = Field(default=None, description="`Balanced` weighs each class by its rarity. Classification only.")
-    best_metric: Annotated[
-        Literal["loss", "accuracy", "f1", "auroc", "r2", "mae", "rmse"] | None, Unset("loss", "it is the least noisy")
-    ] = Field(default=None, description="Metric on the held-out split that says which checkpoint is best.")
+    class_weights: ClassWeights = None
+    best_metric: BestMetric = None
     early_stopping: EarlyStopping | None = Field(default=None, description="When to stop before the last epoch.")
     epochs: Annotated[int | None, Unset(30, "early stopping ends most runs before")] = Field(
         default=None, ge=1, le=100000, description="Most passes over the training split."

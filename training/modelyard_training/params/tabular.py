@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from modelyard_training.params.common import ColumnName, EarlyStopping, LoopParams, Unset, unset
+from modelyard_training.params.common import (
+    BestMetric,
+    ClassWeights,
+    ColumnName,
+    EarlyStopping,
+    LoopParams,
+    Unset,
+    unset,
+)
 
 _ONLY = {
     "hidden_sizes": ("MLP",),
@@ -78,12 +86,8 @@ class TabularParams(LoopParams):
         le=65536,
         description="Most values kept of a category, by frequency. Rarer and unknown ones share one `other`.",
     )
-    class_weights: Annotated[
-        Literal["None", "Balanced"] | None, Unset("None", "the metrics stay those of the data")
-    ] = Field(default=None, description="`Balanced` weighs each class by its rarity. Classification only.")
-    best_metric: Annotated[
-        Literal["loss", "accuracy", "f1", "auroc", "r2", "mae", "rmse"] | None, Unset("loss", "it is the least noisy")
-    ] = Field(default=None, description="Metric on the held-out split that says which checkpoint is best.")
+    class_weights: ClassWeights = None
+    best_metric: BestMetric = None
     early_stopping: EarlyStopping | None = Field(default=None, description="When to stop before the last epoch.")
 
     epochs: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from modelyard_training.params.common import EarlyStopping, FittedParams, LoRA, Unset
+from modelyard_training.params.common import BestMetric, ClassWeights, EarlyStopping, FittedParams, LoRA, Unset
 
 _SCRATCH = ("Transformer", "LSTM", "CNN")
 
@@ -48,12 +48,8 @@ class TextParams(FittedParams):
         default=None, description="What becomes of a text longer than `maxLength`: cut (and counted), or an error."
     )
     lora: LoRA | None = Field(default=None, description="The adapter, with `method: LoRA`.")
-    class_weights: Annotated[
-        Literal["None", "Balanced"] | None, Unset("None", "the metrics stay those of the data")
-    ] = Field(default=None, description="`Balanced` weighs each class by its rarity. Classification only.")
-    best_metric: Annotated[
-        Literal["loss", "accuracy", "f1", "auroc", "r2", "mae", "rmse"] | None, Unset("loss", "it is the least noisy")
-    ] = Field(default=None, description="Metric on the held-out split that says which checkpoint is best.")
+    class_weights: ClassWeights = None
+    best_metric: BestMetric = None
     early_stopping: EarlyStopping | None = Field(default=None, description="When to stop before the last epoch.")
 
     learning_rate: Annotated[
