@@ -33,10 +33,10 @@ from modelyard_training.core.stop import Stop
 from modelyard_training.core.train import Loop
 from modelyard_training.core.world import World
 from modelyard_training.params import CheckpointPolicy, resolve
+from modelyard_training.recipes import adapters
 from modelyard_training.recipes.causal_lm import base as language
 from modelyard_training.recipes.causal_lm.documents import Document, Parts, Side
 from modelyard_training.recipes.causal_lm.task import CausalLMTask
-from modelyard_training.recipes.common import narrow_adapters
 from modelyard_training.recipes.text_to_image import base as image
 from modelyard_training.recipes.text_to_image import families
 from modelyard_training.recipes.text_to_image.cache import Cache, Latents
@@ -154,7 +154,7 @@ def llama(root: Path, device: torch.device, tiny: bool, steps: int, compile: boo
             inner = sum(p.numel() for n, p in model.named_parameters() if "embed_tokens" not in n)
             adapted = language.adapt(model, run.params)
             if not tiny:
-                narrow_adapters(adapted)
+                adapters.narrow(adapted)
             random = np.random.default_rng(0)
             documents: list[Document] = []
             while sum(len(d.tokens) for d in documents) < length * (batch * (steps + WARM) + 4):

@@ -204,7 +204,7 @@ def test_an_adapter_computes_the_same_without_casts(trainer: Callable[..., Any],
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from modelyard_training.recipes.common import narrow_adapters
+    from modelyard_training.recipes import adapters
 
     model = AutoModelForCausalLM.from_pretrained(bases(), dtype=torch.bfloat16)
     adapter = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
@@ -215,7 +215,7 @@ def test_an_adapter_computes_the_same_without_casts(trainer: Callable[..., Any],
     found = []
     for narrow in (False, True):
         if narrow:
-            narrow_adapters(model)
+            adapters.narrow(model)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(input_ids=ids, labels=ids).loss
         found.append([loss.detach(), *torch.autograd.grad(loss, trained)])

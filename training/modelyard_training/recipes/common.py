@@ -1,14 +1,12 @@
-"""What the recipes share: parameter groups, the order of an epoch, adapters."""
+"""What the recipes share: parameter groups, the order of an epoch."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import nn
 
 from modelyard_training.core.data import ROW, Table
-from modelyard_training.core.errors import BadInput
 from modelyard_training.core.task import Indices
 
 
@@ -22,26 +20,6 @@ def weight_groups(parameters: Any, rate: float, decay: float) -> list[dict[str, 
 def generator(seed: int, epoch: int) -> torch.Generator:
     """The order of an epoch: the same in every attempt, and no other random number depends on it."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-
-
-def check_rank(wanted: Any, rank: int) -> None:
-    """Raises `BadInput` if the written `lora` block asks for another rank than the adapter that is gone on from has."""
-    if wanted is not None and wanted.rank not in (None, rank):
-        raise BadInput(
-            f"lora.rank is {wanted.rank}, and the adapter of model.ref has rank {rank}, which stays: drop lora.rank, "
-            "or name the adapter's base as model.ref to train a new one."
-        )
-
-
-def narrow_adapters(model: nn.Module) -> None:
-    """Hands an adapter its inputs as they are, for a run that computes in 16 bits by autocast: peft widens them to
-    the adapter's 32 bits, and autocast narrows them again in the next operation.
-    """
-    from peft.tuners.lora import LoraLayer
-
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            module.cast_input_dtype_enabled = False
 
 
 def places(table: Table, indices: Indices) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from modelyard_training.core.run import Run
 from modelyard_training.params import CausalLMParams
+from modelyard_training.recipes.adapters import check_rank
 from modelyard_training.recipes.causal_lm import base, documents
 from modelyard_training.recipes.causal_lm.task import CausalLMTask
-from modelyard_training.recipes.common import check_rank
 
 
 def build(run: Run) -> CausalLMTask:

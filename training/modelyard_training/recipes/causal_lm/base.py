@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes import adapters
 from modelyard_training.recipes.base_model import configuration, loaded, no_safetensors
-from modelyard_training.recipes.common import narrow_adapters
 
 FAMILIES = {
     "gpt2": "GPT-2",
@@ -102,7 +102,7 @@ def load_model(folder: Path, params: dict[str, Any], device: torch.device, adapt
         return model if adapter is None else go_on(model, adapter).merge_and_unload()
     adapted = adapt(model, params) if adapter is None else go_on(model, adapter)
     if bf16 and params["method"] != "DoRA":
-        narrow_adapters(adapted)
+        adapters.narrow(adapted)
     return adapted
 
 
@@ -135,27 +135,18 @@ def _in_4_bits(bf16: bool, device: torch.device) -> dict[str, Any]:
 
 def adapt(model: Any, params: dict[str, Any]) -> Any:
     """`model` with a fresh adapter, which follows from the seed alone."""
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import TaskType, get_peft_model
 
     lora = params["lora"]
-    settings = LoraConfig(
+    settings = adapters.settings(
+        lora,
         task_type=TaskType.CAUSAL_LM,
-        r=lora["rank"],
-        # A whole number stays one: other programs read the file too.
-        lora_alpha=int(lora["alpha"]) if float(lora["alpha"]).is_integer() else lora["alpha"],
-        lora_dropout=lora["dropout"],
         target_modules=lora["targetModules"] or "all-linear",
         use_dora=params["method"] == "DoRA",
         fan_in_fan_out=model.config.model_type == "gpt2",
     )
     torch.manual_seed(params["seed"])
-    try:
-        adapted = get_peft_model(model, settings)
-    except ValueError:
-        raise BadInput(
-            f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
-            "lora.targetModules, or leave it out for every linear layer."
-        ) from None
+    adapted = adapters.added(lambda: get_peft_model(model, settings), lora)
     # The mount's path means nothing elsewhere, and another text could be taken for a repository.
     adapted.peft_config["default"].base_model_name_or_path = None
     return adapted

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes import adapters
 from modelyard_training.recipes.base_model import configuration, loaded, no_safetensors, with_head
 from modelyard_training.recipes.text.models import TextModel, is_head
 
@@ -60,23 +61,15 @@ def _length_limit(config: Any, wanted: int) -> int:
 
 
 def _adapt(model: Any, lora: dict[str, Any]) -> Any:
-    from peft import LoraConfig, TaskType, get_peft_model
+    from peft import TaskType, get_peft_model
 
     # A head is new and is trained whole. Of one with two layers, DistilBERT's, peft would adapt the first.
     heads = [name for name, _ in model.named_children() if is_head(name)]
-    settings = LoraConfig(
+    settings = adapters.settings(
+        lora,
         task_type=TaskType.SEQ_CLS,
-        r=lora["rank"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
         target_modules=lora["targetModules"] or "all-linear",
         exclude_modules=heads,
         modules_to_save=heads,
     )
-    try:
-        return get_peft_model(model, settings)
-    except ValueError:
-        raise BadInput(
-            f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
-            "lora.targetModules, or leave it out for every linear layer."
-        ) from None
+    return adapters.added(lambda: get_peft_model(model, settings), lora)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from modelyard_training.core.errors import BadInput
 from modelyard_training.core.run import Run
 from modelyard_training.params import TextToImageLoRAParams
-from modelyard_training.recipes.common import check_rank
+from modelyard_training.recipes.adapters import check_rank
 from modelyard_training.recipes.text_to_image import base, cache, families, pictures
 from modelyard_training.recipes.text_to_image.task import ConceptTask, PicturesTask
 

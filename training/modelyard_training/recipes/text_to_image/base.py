@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from modelyard_training.core.errors import BadInput
+from modelyard_training.recipes import adapters
 from modelyard_training.recipes.base_model import no_safetensors
-from modelyard_training.recipes.common import narrow_adapters
 from modelyard_training.recipes.text_to_image.families import Family, Kind
 from modelyard_training.recipes.text_to_image.pictures import Pictures
 
@@ -115,29 +115,15 @@ def adapt(
         family.model.enable_gradient_checkpointing()
     cast_training_params(family.model, torch.float32)
     if family.model.dtype == torch.bfloat16:
-        narrow_adapters(family.model)
+        adapters.narrow(family.model)
 
 
 def _add_adapter(family: Family, params: dict[str, Any]) -> None:
-    from peft import LoraConfig
-
     model, lora = family.model, params["lora"]
     targets = lora["targetModules"] or [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and _inner(n)]
-    settings = LoraConfig(
-        r=lora["rank"],
-        lora_alpha=int(lora["alpha"]) if float(lora["alpha"]).is_integer() else lora["alpha"],
-        lora_dropout=lora["dropout"],
-        init_lora_weights="gaussian",
-        target_modules=targets,
-    )
+    settings = adapters.settings(lora, init_lora_weights="gaussian", target_modules=targets)
     torch.manual_seed(params["seed"])
-    try:
-        model.add_adapter(settings, adapter_name=ADAPTER)
-    except ValueError:
-        raise BadInput(
-            f"The base model has no layers called {', '.join(lora['targetModules'] or [])}: correct "
-            "lora.targetModules, or leave it out for every linear layer of its blocks."
-        ) from None
+    adapters.added(lambda: model.add_adapter(settings, adapter_name=ADAPTER), lora, "every linear layer of its blocks")
 
 
 def _load_adapter(pipeline: Any, folder: Path) -> None:
