@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from modelyard_training.analysis.report import Findings
 from modelyard_training.core.errors import BadInput
 from modelyard_training.params import RECIPES, Columns, DatasetConfig, RunConfig, resolve
 
-Look = Callable[["Given"], Findings]
 _LOOKS: Mapping[str, str] = {
     "tabular": "tables",
     "text": "words",

@@ -182,7 +182,7 @@ class Checkpoints:
                 files.remove(final)
                 partial.rename(final)
                 files.write_json(final / MARKER, marker)
-                files.sync_folder(self.folder)
+                files.sync(self.folder)
         return final
 
     @contextlib.contextmanager

@@ -35,7 +35,7 @@ def export(output: Path, write: Callable[[Path], None], metadata: dict[str, Any]
         listing = files.listing(partial)
         files.remove(output / MODEL)
         partial.rename(output / MODEL)
-        files.sync_folder(output)
+        files.sync(output)
         complete = {
             "path": MODEL,
             **metadata,

@@ -115,7 +115,7 @@ class MetricsFile:
         aside = self._path.with_name(f".{self._path.name}.partial")
         aside.write_bytes(kept)
         aside.replace(self._path)
-        files.sync_folder(self._path.parent)
+        files.sync(self._path.parent)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds a row; it is in the file after `flush`."""

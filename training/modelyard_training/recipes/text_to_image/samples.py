@@ -34,7 +34,7 @@ def keep(output: Path, step: int, images: list[Any], write_adapter: Any) -> None
     files.sync_tree(partial)
     files.remove(final)
     partial.rename(final)
-    files.sync_folder(final.parent)
+    files.sync(final.parent)
 
 
 def grid(images: list[Any]) -> Any:
