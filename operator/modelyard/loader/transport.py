@@ -104,7 +104,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def unreachable(error: BaseException, url: str) -> LoadError:
-    """Words for a connection that did not come about or broke."""
+    """Words for a connection that did not come about or broke, whichever client met it."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and len(causes) < 10:
