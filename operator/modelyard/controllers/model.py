@@ -167,11 +167,14 @@ class ModelController(UserOfSources):
         """Claims and Jobs that complete Datasets must have, and that the watch has not brought: it may be behind."""
         key = f"{root['metadata']['namespace']}/{root['metadata']['name']}"
         made = {c["metadata"]["name"] for c in store.indexed(CLAIMS_BY_MODEL, key)}
+        entries = (root.get("status") or {}).get("syncedVersions") or ()
+        late = {e["name"] for e in entries if e.get("reason") == "JobNotReady"}  # somebody may have the Job's name
         for dataset in store.indexed(DATASETS_BY_MODEL, key):
             meta = dataset["metadata"]
-            if (dataset.get("status") or {}).get("phase") != "READY":
+            ready = (dataset.get("status") or {}).get("phase") == "READY"
+            if not ready and version_of(dataset) not in late:
                 continue
-            if meta["name"] not in made:
+            if ready and meta["name"] not in made:
                 yield Ref(PVC, meta["namespace"], meta["name"])
             if (job := _unknown_round(root, dataset)) is not None and store.get(*_place(job)) is None:
                 yield job

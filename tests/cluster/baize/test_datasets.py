@@ -13,7 +13,7 @@ from support.build import make_claim, make_model, make_secret, make_source, make
 from support.cluster import CRD, path_of, wait_for
 from support.downloads import failure
 from support.operator import OperatorProcess
-from support.strangers import orphan
+from support.strangers import make_job, orphan, settled
 
 World = Any
 COMMIT = "c0ffee" + "0" * 34
@@ -138,6 +138,22 @@ def test_a_strangers_claim_and_dataset_are_left_alone(world: World) -> None:
     world.end("mdl-m-v1")
     world.wait_for_entry("m", phase="Ready")
     assert "mdl-n-v1" in world.names(DATASET)
+
+
+def test_a_strangers_job_under_the_name_of_a_round_is_told_of_and_left_alone(world: World) -> None:
+    name = "dataset-mdl-m-v1-round-1"
+    theirs = settled(world.kube, JOB, world.create(make_job(name), JOB))
+    world.create(make_model("m"), MODEL)
+    wait_for(
+        lambda: world.entry().get("reason") == "NameTaken", "the Job to be told of", said=lambda: str(world.entry())
+    )
+    said = f"Job {name} is there already and was not made by Modelyard for this object"
+    assert said in world.entry()["message"]
+    assert world.kube.get(JOB, world.namespace, name) == theirs
+    world.kube.delete(JOB, world.namespace, name)
+    wait_for(lambda: world.kube.find(JOB, world.namespace, name), "the Dataset's own Job")
+    world.end("mdl-m-v1")
+    world.wait_for_entry("m", phase="Ready")
 
 
 def test_what_a_model_left_orphaned_is_a_strangers_to_the_next_of_its_name(world: World) -> None:

@@ -297,6 +297,33 @@ def test_a_run_whose_job_was_deleted_just_as_it_was_done_is_done(world: Yard) ->
     assert (status(world)["phase"], status(world)["attempts"]["infrastructure"]) == ("Succeeded", 0)
 
 
+def test_the_words_of_a_run_that_is_done_are_waited_for(world: Yard) -> None:
+    begin(world)
+    pod = running(world)
+    seen = world.objects[pod]
+    end(world, pod, 0, DONE)
+    ended = world.objects.pop(pod)
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Running", "Ending")
+    world.objects[pod] = seen
+    run(world)
+    assert status(world)["phase"] == "Running"
+    world.objects[pod] = ended
+    run(world)
+    assert (status(world)["phase"], status(world)["message"]) == ("Succeeded", "Trained.")
+    assert status(world)["output"]["metrics"]
+
+
+def test_a_run_is_done_though_its_pod_says_nothing(world: Yard) -> None:
+    begin(world)
+    end(world, running(world), 0, "")
+    run(world)
+    assert status(world)["reason"] == "Ending"
+    world.wait(30)
+    run(world)
+    assert status(world)["phase"] == "Succeeded"
+
+
 def test_what_an_attempt_left_is_known_though_its_job_and_pod_are_gone(world: Yard) -> None:
     begin(world)
     pod = running(world)

@@ -7,13 +7,13 @@ run fits) is decided anew each time, so that an edit of what it costs needs no o
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Final
 
 from modelyard.decide.common import canonical_hash
 from modelyard.decide.training import phases
 from modelyard.decide.training.config import analysis_config, effective_params, used_params
 from modelyard.decide.training.draft import Draft
+from modelyard.decide.training.ending import words_due
 from modelyard.decide.training.estimate import estimate
 from modelyard.decide.training.findings import read_findings
 from modelyard.decide.training.inputs import Entry, mounts
@@ -25,11 +25,8 @@ from modelyard.plan import Create, Delete, Obj
 from modelyard.resources.meta import ANNOTATION_APPROVE, ANNOTATION_RESYNC, JOB, PVC
 from modelyard.resources.names import analysis_job
 from modelyard.resources.objects import annotation, is_deleting, ref_to, uid_of, whose
-from modelyard.resources.times import format_time, parse_time
+from modelyard.resources.times import format_time
 from modelyard_training.params.analysis import REPORT
-
-WORDS_SECONDS: Final = 30
-"""How long a pod's last words may come after its Job's end: they are seen by two watches."""
 
 AGAIN: Final = f"Once the data are mended, set the annotation {ANNOTATION_RESYNC} to a new value."
 _KEY_LENGTH: Final = 8
@@ -100,7 +97,7 @@ def _look(ctx: Context, draft: Draft, key: str, entries: tuple[Entry, ...]) -> b
         else:
             phases.analyzing(draft, waiting.reason, waiting.message)
         return False
-    if not attempt.outcome.report and (left := _until_given_up(job, ctx)) > 0:
+    if (left := words_due(ctx, attempt)) > 0:
         phases.analyzing(draft, "Analyzing", "The analysis has ended; waiting for its findings.")
         draft.look_again(left)
         return False
@@ -110,12 +107,6 @@ def _look(ctx: Context, draft: Draft, key: str, entries: tuple[Entry, ...]) -> b
 
 def _owners(pod: Obj) -> set[str]:
     return {o["uid"] for o in pod["metadata"].get("ownerReferences") or ()}
-
-
-def _until_given_up(job: Obj, ctx: Context) -> float:
-    ends = [c["lastTransitionTime"] for c in job["status"].get("conditions") or () if c.get("lastTransitionTime")]
-    end = max((parse_time(t) for t in ends), default=ctx.now)
-    return (end + timedelta(seconds=WORDS_SECONDS) - ctx.now).total_seconds()
 
 
 def _make(ctx: Context, draft: Draft, name: str, entries: tuple[Entry, ...]) -> None:

@@ -14,7 +14,7 @@ from zlib import crc32
 from modelyard.decide.training import cost, phases
 from modelyard.decide.training.bounds import PARTLY, QUEUED, Bounds, Crossed, budget, timeouts
 from modelyard.decide.training.draft import Draft
-from modelyard.decide.training.ending import charge, charges, close, new_entry, price, record, stop
+from modelyard.decide.training.ending import charge, charges, close, new_entry, price, record, stop, words_due
 from modelyard.decide.training.making import begin, make
 from modelyard.decide.training.output import output
 from modelyard.decide.training.ports import Attempt, Outcome
@@ -166,6 +166,11 @@ def _ended(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     assert outcome is not None, "an attempt that has ended has an outcome"
     _place(draft, attempt)
     if outcome.result == "Done":
+        if (left := words_due(ctx, attempt)) > 0:
+            message = "The run is done; waiting for what its pod says of the result."
+            phases.committed(draft, draft.phase, "Ending", message, handed_over=True)
+            draft.look_again(left)
+            return
         entry = new_entry(ctx, draft, attempt, "Succeeded", outcome.cause.reason, outcome.cause.message)
         record(ctx, draft, attempt, entry)
         _succeed(ctx, draft, outcome)

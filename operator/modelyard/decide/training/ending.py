@@ -20,6 +20,8 @@ from modelyard.resources.times import format_time, parse_time
 from modelyard.resources.training.status import LINES_MAX
 
 STOP_SLACK_SECONDS: Final = 30
+WORDS_SECONDS: Final = 30
+"""How long a pod's last words may come after its Job's end: they are seen by two watches."""
 LINE_MAX: Final = 256
 _MESSAGE_MAX: Final = 512
 
@@ -52,6 +54,13 @@ def close(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -
         _last_words(draft, entry, attempt.outcome)
         if attempt.outcome.result == "Error" and _ours(ctx):
             entry["lastLines"] = _lines(attempt.outcome.report.get("lastLines"))
+
+
+def words_due(ctx: Context, attempt: Attempt) -> float:
+    """Seconds for which the last words of an attempt that has ended are still waited for."""
+    if attempt.outcome is None or attempt.outcome.report or attempt.released is None:
+        return 0
+    return (attempt.released + timedelta(seconds=WORDS_SECONDS) - ctx.now).total_seconds()
 
 
 def new_entry(ctx: Context, draft: Draft, attempt: Attempt, cause: str, reason: str, message: str) -> dict[str, Any]:
