@@ -55,7 +55,7 @@ from modelyard.resources.meta import (
 )
 from modelyard.resources.names import dataset_job, dataset_of_job, share
 from modelyard.resources.objects import controller_uid, label, uid_of
-from modelyard.resources.sources import check_content
+from modelyard.resources.sources import check_content, referred
 from modelyard.resources.sourcetypes import LINKED
 from modelyard.resources.training.status import TERMINAL_PHASES
 from modelyard.resources.volumes import LABEL_VOLUME
@@ -195,8 +195,9 @@ class ModelController(UserOfSources):
             return
         if self._settings.watch_namespaces:
             yield Ref(NAMESPACE, "", model["metadata"]["namespace"])
+        config = ((source or {}).get("spec") or {}).get("config") or {}
         for version in (model.get("spec") or {}).get("versions") or ():
-            parts = str(version.get("repo")).split("/")
+            parts = referred(config, str(version.get("repo"))).split("/")
             if len(parts) == 2 and not check_content("REFERENCE", {}, "/".join(parts), at=""):
                 yield Ref(DATASET, *parts)
 

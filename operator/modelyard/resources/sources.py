@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from modelyard.resources.problems import Problem
-from modelyard.resources.sourcetypes import SOURCES, UNSAFE, url
+from modelyard.resources.sourcetypes import ENVIRONMENT, SOURCES, UNSAFE, url
 
 _REFERENCE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}/[a-z0-9][a-z0-9.-]{0,252}(/[A-Za-z0-9][A-Za-z0-9._-]{0,62})?")
 
@@ -37,17 +37,14 @@ class Content:
 def check_config(type: str, config: Mapping[str, str]) -> list[Problem]:
     """What is wrong with `spec.config` of a source of that type. A value is never repeated: it may be a secret."""
     allowed = SOURCES[type].config
-    listed = _listed(sorted(allowed)) if allowed else None
     problems = []
     for key in sorted(config):
         at = f"spec.config.{key}"
         if key in allowed:
             if (wrong := allowed[key].check(config[key])) is not None:
                 problems.append(Problem(at, f"{wrong} ({allowed[key].meaning})"))
-        elif listed is None:
-            problems.append(Problem(at, f"a source of type {type} takes no config: remove it"))
         else:
-            problems.append(Problem(at, f"is not a key of type {type}; allowed: {listed}"))
+            problems.append(Problem(at, f"is not a key of type {type}; allowed: {_listed(sorted(allowed))}"))
     for key, entry in allowed.items():
         if entry.required and key not in config:
             problems.append(Problem(f"spec.config.{key}", f"is required for type {type}: {entry.meaning}"))
@@ -150,7 +147,7 @@ def content(
         chosen = {"include": ",".join(include), "exclude": ",".join(exclude)}
         options |= {k: v or config.get(k, "") for k, v in chosen.items() if v or config.get(k)}
     if type == "CONDA":
-        options["name"] = repo  # the stock loader of the Dataset controller does not read the URI
+        options.setdefault("name", repo)  # the stock loader of the Dataset controller does not read the URI
     if revision is not None:
         options[_revision_option(type, revision)] = revision
     if repo_type is not None and "repoType" in entry.config:
@@ -163,7 +160,7 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
         return "holds a character or a step up (..) that is not allowed"
     match type:
         case "REFERENCE":
-            return None if _REFERENCE.fullmatch(repo) else "does not name what is shared"
+            return None if _REFERENCE.fullmatch(referred(config, repo)) else "does not name what is shared"
         case "MODEL_SCOPE":
             return None if "/" in repo and _HUB_REPO.fullmatch(repo) else "is not namespace and name of a repository"
         case "KAGGLE":
@@ -179,7 +176,7 @@ def _check_repo(type: str, config: Mapping[str, str], repo: str) -> str | None:
         case "GIT":
             return _git_url(repo)
         case "CONDA":
-            return None if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", repo) else "is not one word"
+            return None if "name" in config or ENVIRONMENT.fullmatch(repo) else "is not one word"
         case "S3":
             return None if repo.strip("/") else "is empty"
         case _:
@@ -221,11 +218,16 @@ def _uri(type: str, config: Mapping[str, str], repo: str) -> str:
             parts = (part.strip("/") for part in (config.get("path", ""), repo))
             return f"nfs://{config['server']}/{'/'.join(part for part in parts if part)}"
         case "CONDA":
-            return f"conda://{repo}"
+            return config.get("uri", f"conda://{repo}")
         case "REFERENCE":
-            return f"dataset://{repo}"
+            return f"dataset://{referred(config, repo)}"
         case _:
             return f"kaggle://{repo}"
+
+
+def referred(config: Mapping[str, str], repo: str) -> str:
+    """What a version of a REFERENCE names: `config.uri` of its source, else its own repo."""
+    return config["uri"].removeprefix("dataset://") if "uri" in config else repo
 
 
 def reference(content: Content) -> tuple[str, str, str | None]:

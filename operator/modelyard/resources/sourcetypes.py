@@ -19,6 +19,10 @@ UNSAFE = re.compile(r"[^A-Za-z0-9._/@:+=~%,*?\[\]{}!-]")
 """What is never passed on to a loader: blanks, quotes, `$`, `;`, `|`, `&` and whatever else a shell might read."""
 
 
+ENVIRONMENT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+"""The name of a conda environment, which is that of its folder."""
+
+
 def url(*schemes: str) -> Check:
     """A URL with one of these schemes, without credentials and without what would be kept where others read it."""
 
@@ -178,6 +182,15 @@ SOURCES: Final[Mapping[str, SourceType]] = {
     "CONDA": SourceType(
         "name of the environment, which lies in a folder of that name",
         {
+            "name": ConfigKey(
+                "name of the environment, instead of the version's `repo`",
+                _matches(ENVIRONMENT.pattern, "is not one word"),
+                option=True,
+            ),
+            "uri": ConfigKey(
+                "address that the Dataset gets, as manifests of modelfs have it; no loader reads it",
+                _matches(r"conda://[A-Za-z0-9._/-]{0,256}", "must begin with conda://"),
+            ),
             "pythonVersion": ConfigKey("version of Python", _word, option=True),
             "pipIndexUrl": ConfigKey("URL of the package index", url("http", "https"), option=True),
             "pipExtraIndexUrl": ConfigKey("URL of a further package index", url("http", "https"), option=True),
@@ -190,7 +203,16 @@ SOURCES: Final[Mapping[str, SourceType]] = {
             ),
         },
     ),
-    "REFERENCE": SourceType("`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset"),
+    "REFERENCE": SourceType(
+        "`namespace/model/version` of a shared version, or `namespace/name` of a shared Dataset",
+        {
+            "uri": ConfigKey(
+                "`dataset://namespace/name` of a shared Dataset, instead of the version's `repo`: manifests of modelfs "
+                "have it",
+                _matches(r"dataset://[a-z0-9.-]+/[a-z0-9.-]+", "must be dataset://namespace/name"),
+            ),
+        },
+    ),
     "KAGGLE": SourceType(
         "`owner/name` of a data set, or `owner/model/framework/variation` of a model; `revision` numbers its version",
         {

@@ -16,7 +16,7 @@ import yaml
 
 from localcluster import ControlPlane
 from modelyard.plan import Kind
-from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, SECRET
+from modelyard.resources.meta import DATASET, MODEL, MODELSOURCE, NAMESPACE, SECRET
 from support.build import make_secret
 from support.cluster import CRD, Kube, new_namespace, wait_for
 
@@ -28,6 +28,7 @@ THEIRS = {
     "Model": Kind(THEIR_API, "Model", "models"),
 }
 OURS = {"ModelSource": MODELSOURCE, "Model": MODEL}
+ACCEPTS = {"modelyard.dev/accept-shares": "true"}
 STORAGE = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "2Gi"}}}
 
 SOURCES: dict[str, Obj] = {
@@ -38,6 +39,8 @@ SOURCES: dict[str, Obj] = {
     "git": {"type": "GIT", "config": {"depth": "1"}},
     "files": {"type": "HTTP"},
     "nfs": {"type": "NFS", "config": {"server": "nas.example"}},
+    "env": {"type": "CONDA", "config": {"uri": "conda://env", "name": "env", "pythonVersion": "3.12"}},
+    "lent": {"type": "REFERENCE"},
 }
 REPOS = {
     "hub": "org/repo",
@@ -47,6 +50,8 @@ REPOS = {
     "git": "https://git.example/org/repo.git",
     "files": "https://files.example/models/a",
     "nfs": "/models/a",
+    "env": "environment",
+    "lent": "weights",
 }
 """HTTP and NFS as modelfs needs them: below `config.url`, or without a slash, it makes URIs that no loader takes.
 
@@ -54,8 +59,9 @@ A claim is used as it is here, without a Dataset. Of CONDA and REFERENCE modelfs
 """
 
 
-def manifests(api: str, namespace: str) -> Iterator[Obj]:
-    for name, spec in SOURCES.items():
+def manifests(api: str, namespace: str, lender: str) -> Iterator[Obj]:
+    lent = {"lent": {**SOURCES["lent"], "config": {"uri": f"dataset://{lender}/weights"}}}
+    for name, spec in (SOURCES | lent).items():
         meta = {"name": name, "namespace": namespace}
         yield {"apiVersion": api, "kind": "ModelSource", "metadata": meta, "spec": spec}
         version = {"name": "v1", "repo": REPOS[name], "precision": "FP16", "state": "PRESENT", "storage": STORAGE}
@@ -82,12 +88,17 @@ def modelfs(control_plane: ControlPlane, kube: Kube, datasets: None, tmp_path: P
 
 
 def test_the_same_manifests_give_the_same_datasets(kube: Kube, modelfs: None) -> None:
+    lender = new_namespace(kube)
+    weights: Obj = {"source": {"type": "PVC", "uri": "pvc://weights"}, "share": True}
+    meta = {"name": "weights", "namespace": lender}
+    kube.create({"apiVersion": DATASET.api_version, "kind": "Dataset", "metadata": meta, "spec": weights}, DATASET)
     made: dict[str, dict[str, Obj]] = {}
     for api, kinds in ((THEIR_API, THEIRS), (MODEL.api_version, OURS)):
         namespace = new_namespace(kube)
+        kube.merge(NAMESPACE, "", namespace, {"metadata": {"labels": ACCEPTS}})
         secret = make_secret("token", {"token": "hf_x"})
         kube.create({**secret, "metadata": {"name": "token", "namespace": namespace}}, SECRET)
-        for obj in manifests(api, namespace):
+        for obj in manifests(api, namespace, lender):
             kube.create(obj, kinds[obj["kind"]])
         found = wait_for(lambda ns=namespace: _all_datasets(kube, ns), f"the Datasets of {api}")  # type: ignore[misc]
         made[api] = {d["metadata"]["name"]: d["spec"] for d in found}
@@ -98,9 +109,12 @@ def test_the_same_manifests_give_the_same_datasets(kube: Kube, modelfs: None) ->
         assert (name, spec["source"]["type"]) == (name, their["source"]["type"])
         assert (name, spec["source"]["uri"]) == (name, their["source"]["uri"])
         # modelfs copies the Secret's values into the options, where everybody reads them, and sets no secretRef; and
-        # the server, which is in the URI.
-        options = {k: v for k, v in (their["source"].get("options") or {}).items() if k not in ("token", "server")}
+        # the server and the URI, which the URI says.
+        known = ("token", "server", "uri")
+        options = {k: v for k, v in (their["source"].get("options") or {}).items() if k not in known}
         assert (name, spec["source"].get("options") or {}) == (name, options)
+        if their["source"]["type"] == "REFERENCE":
+            continue  # its volume is the one that it refers to, whatever a template says
         claim, their_claim = spec["volumeClaimTemplate"]["spec"], their["volumeClaimTemplate"]["spec"]
         assert {k: claim[k] for k in ("accessModes", "resources")} == {
             k: their_claim[k] for k in ("accessModes", "resources")

@@ -40,7 +40,7 @@ def test_an_unknown_key_names_the_allowed_ones() -> None:
     assert problem == (
         "spec.config.endpiont: is not a key of type HUGGING_FACE; allowed: `endpoint`, `exclude`, `include`, `repoType`"
     )
-    assert words("REFERENCE", a="b") == ["spec.config.a: a source of type REFERENCE takes no config: remove it"]
+    assert words("REFERENCE", a="b") == ["spec.config.a: is not a key of type REFERENCE; allowed: `uri`"]
 
 
 @pytest.mark.parametrize("type", SOURCES)
@@ -132,6 +132,9 @@ def test_contents() -> None:
         "KAGGLE", "kaggle://a/b/py_torch/c", (("revision", "3"),)
     )
     assert dict(content("CONDA", {"pythonVersion": "3.12"}, "env").options) == {"name": "env", "pythonVersion": "3.12"}
+    named = content("CONDA", {"pythonVersion": "3.12", "name": "env", "uri": "conda://team/env"}, "a repo")
+    assert (named.uri, dict(named.options)) == ("conda://team/env", {"name": "env", "pythonVersion": "3.12"})
+    assert content("REFERENCE", {"uri": "dataset://team/weights"}, "weights").uri == "dataset://team/weights"
     assert pvc_path("") == pvc_path("/") == pvc_path(".") == ""
 
 
