@@ -137,9 +137,14 @@ class Lane:
         self.faults, self.stream, self.stale = {f.at: f for f in faults}, stream, stale
 
     def made(self) -> Counter[str]:
-        """What was created and deleted, by kind and name; Events are left out."""
-        done = (w for w in self.writes if w.verb in ("create", "delete") and 200 <= w.code < 300)
-        return Counter(plain(str(w), self.namespace) for w in done if w.resource != "events")
+        """What was created and deleted, by kind and name; Events are left out.
+
+        A delete counts once: it is bound to a uid, and asked for again where its reply was lost.
+        """
+        done = [w for w in self.writes if 200 <= w.code < 300 and w.resource != "events"]
+        deleted = {w for w in done if w.verb == "delete"}
+        created = (w for w in done if w.verb == "create")
+        return Counter(plain(str(w), self.namespace) for w in (*created, *deleted))
 
     def quiet(self) -> float:
         """Seconds since the last write was answered."""

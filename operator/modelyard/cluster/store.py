@@ -58,6 +58,8 @@ class Store:
         self._indexes: dict[str, dict[str, set[Key]]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._departed: OrderedDict[str, Objects] = OrderedDict()
+        self._behind: set[tuple[Kind, str | None]] = set()
+        """Where the last list was older than what was known."""
         self._clock = 0
 
     # ---- reading
@@ -141,14 +143,21 @@ class Store:
 
         `began` is `now()` from before the list was asked for. What is absent is gone if it had been seen before then
         or is older than the list; a watch event may have overtaken the list, and that one stays.
+
+        A list that is older than what was known before it was asked for changes nothing: a cache in between is behind.
+        A second one in a row counts: the cluster was restored from a backup.
         """
+        if self._is_behind(kind, namespace, list_version, began):
+            return []
         changes: list[Change | None] = []
         present: set[Key] = set()
         for obj in listed:
-            key = key_of(obj)
+            key, uid = key_of(obj), obj["metadata"]["uid"]
             present.add(key)
             entry = self._objects[kind].get(key)
             known_before = entry is not None and entry.seen <= began
+            if self._gone.get(uid, list_version + 1) <= list_version:
+                del self._gone[uid]  # it is there, later than at its supposed end
             changes.append(self._set(kind, obj, force=known_before, slim=True))
         for key, entry in list(self._objects[kind].items()):
             if key in present or (namespace is not None and key.namespace != namespace):
@@ -165,6 +174,16 @@ class Store:
         return _slim(kind, obj)
 
     # ---- inside
+
+    def _is_behind(self, kind: Kind, namespace: str | None, list_version: int, began: int) -> bool:
+        place = kind, namespace
+        known = (e for key, e in self._objects[kind].items() if namespace is None or key.namespace == namespace)
+        newest = max((version_of(e.obj) for e in known if e.seen <= began), default=0)
+        if list_version >= newest or place in self._behind:
+            self._behind.discard(place)
+            return False
+        self._behind.add(place)
+        return True
 
     def _set(self, kind: Kind, obj: Obj, force: bool = False, slim: bool = False) -> Change | None:
         key, meta = key_of(obj), obj["metadata"]

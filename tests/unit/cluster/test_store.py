@@ -129,10 +129,32 @@ def test_a_relist_wins_over_what_it_must_be_newer_than() -> None:
     """A cluster restored from a backup counts its versions from further back."""
     store = Store()
     store.observe(MODEL, "ADDED", make("a", 500))
-    store.replace(MODEL, None, [make("a", 40)], 50, store.now())
+    assert store.replace(MODEL, None, [make("a", 40)], 50, store.now()) == []
+    store.replace(MODEL, None, [make("a", 40)], 51, store.now())
     found = store.get(MODEL, "ns", "a")
     assert found is not None
     assert found["metadata"]["resourceVersion"] == "40"
+
+
+def test_a_list_from_the_past_takes_nothing_away() -> None:
+    store = Store()
+    store.observe(MODEL, "ADDED", make("a", 30))
+    assert store.replace(MODEL, None, [], 20, store.now()) == []
+    assert names(store) == ["a"]
+    store.replace(MODEL, None, [make("a", 30)], 40, store.now())
+    assert store.replace(MODEL, None, [], 20, store.now()) == []
+    assert names(store) == ["a"]
+
+
+def test_what_is_listed_after_its_supposed_end_is_there() -> None:
+    store = Store()
+    store.observe(MODEL, "ADDED", make("a", 30))
+    for _ in range(2):
+        store.replace(MODEL, None, [], 20, store.now())
+    assert names(store) == []
+    assert store.put(MODEL, make("a", 30)) is None
+    store.replace(MODEL, None, [make("a", 30)], 31, store.now())
+    assert names(store) == ["a"]
 
 
 def test_owners_and_indexes_follow_every_change() -> None:
