@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -136,3 +137,12 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def own_operator(kubeconfig: Path, folder: Path, namespace: str) -> Iterator[OperatorProcess]:
+    """The operator of one namespace, which leads; it looks at everything again every few seconds."""
+    settings = {"namespace": namespace, "watchNamespaces": [namespace], "resyncSeconds": 3, "prices": {"H100": 2}}
+    with OperatorProcess(kubeconfig, folder, settings) as process:
+        process.wait_until_leading()
+        yield process

@@ -122,7 +122,7 @@ class TrainingController(UserOfSources):
         spec = _spec(training)
         name = _origin(spec)
         origin = store.get(TRAINING, key.namespace, name) if name else None
-        analyses = _analyses(store, training)
+        analyses, runs = _analyses(store, training), _job_uids(store, training)
         view = TrainingView(
             training,
             models=_found_models(store, key, spec),
@@ -131,8 +131,8 @@ class TrainingController(UserOfSources):
             claims=_claims(store, facts, training),
             data=_data(store, key, spec),
             jobs=tuple(j for j in store.owned(uid_of(training), JOB) if _is(j, COMPONENT_TRAINING)),
-            pods=_pods(store, training),
-            departed=tuple(p for uid in _job_uids(store, training) for p in store.departed(uid)),
+            pods=_pods(store, key, runs),
+            departed=tuple(p for uid in runs for p in store.departed(uid)),
             analyses=analyses,
             analysis_pods=tuple(p for j in analyses for p in store.owned(uid_of(j), POD)),
             strangers=_strangers(store, facts, training),
@@ -287,10 +287,9 @@ def _data(store: Store, key: Key, spec: dict[str, Any]) -> Seen:
     return Seen(store.get(PVC, key.namespace, name), jobs, pods)
 
 
-def _pods(store: Store, training: Obj) -> tuple[Obj, ...]:
+def _pods(store: Store, key: Key, jobs: set[str]) -> tuple[Obj, ...]:
     """Pods of this Training's Jobs, those included whose Job is gone; none of an earlier Training of its name."""
-    jobs, meta = _job_uids(store, training), training["metadata"]
-    pods = store.indexed(PODS_BY_TRAINING, f"{meta['namespace']}/{meta['name']}")
+    pods = store.indexed(PODS_BY_TRAINING, f"{key.namespace}/{key.name}")
     return tuple(p for p in pods if controller_uid(p) in jobs)
 
 

@@ -18,12 +18,11 @@ from typing import Any, Final
 from modelyard.dataplane import cause
 from modelyard.dataplane.common import finished, taken
 from modelyard.plan import Action, Apply, Create, Delete, Obj, Ref
-from modelyard.resources.meta import ANNOTATION_RESYNC, COMPONENT_DATA, DATASET, LABEL_COMPONENT, PVC
+from modelyard.resources.meta import ANNOTATION_RESYNC, DATASET, PVC
 from modelyard.resources.names import dataset_job
 from modelyard.resources.objects import annotation, controller_uid, is_deleting, ref_to, uid_of
 from modelyard.resources.times import format_time, parse_time
 from modelyard.resources.volumes import (
-    ANNOTATION_CONTENT,
     ANNOTATION_SECRET_VERSION,
     ANNOTATION_TOUCHED,
     DATA_PATH,
@@ -33,6 +32,7 @@ from modelyard.resources.volumes import (
     Step,
     Want,
     claim_spec,
+    volume_metadata,
 )
 from modelyard.settings import Settings
 
@@ -124,25 +124,13 @@ class BaizePlane:
 
     def _dataset(self, want: Want) -> dict[str, Any]:
         ids = self._settings.pod_security
-        annotations = {
-            ANNOTATION_CONTENT: want.content.hash,
-            ANNOTATION_SECRET_VERSION: want.secret_version or "",
-        }
-        if want.resync is not None:
-            annotations[ANNOTATION_RESYNC] = want.resync
         source: dict[str, Any] = {"type": want.content.type, "uri": want.content.uri}
         if want.content.options:
             source["options"] = dict(want.content.options)
         return {
             "apiVersion": DATASET.api_version,
             "kind": DATASET.kind,
-            "metadata": {
-                "name": want.name,
-                "namespace": want.namespace,
-                "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
-                "annotations": annotations,
-                "ownerReferences": [dict(want.owner)],
-            },
+            "metadata": volume_metadata(want, **{ANNOTATION_SECRET_VERSION: want.secret_version or ""}),
             "spec": {
                 "source": source,
                 "dataSyncRound": 1,

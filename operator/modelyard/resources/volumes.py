@@ -159,21 +159,21 @@ def claim_spec(claim: Claim, storage: settings.Storage, default_size: str | None
 
 
 def claim_for(want: Want, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The claim to make for a volume: it tells what it is to hold, and which resync that is of."""
-    annotations = {ANNOTATION_CONTENT: want.content.hash}
+    """The claim to make for a volume."""
+    return {"apiVersion": PVC.api_version, "kind": PVC.kind, "metadata": volume_metadata(want), "spec": dict(spec)}
+
+
+def volume_metadata(want: Want, **annotations: str) -> dict[str, Any]:
+    """Of a claim or Dataset to make: it tells what the volume is to hold, and which resync that is of."""
+    told = {ANNOTATION_CONTENT: want.content.hash, **annotations}
     if want.resync is not None:
-        annotations[ANNOTATION_RESYNC] = want.resync
+        told[ANNOTATION_RESYNC] = want.resync
     return {
-        "apiVersion": PVC.api_version,
-        "kind": PVC.kind,
-        "metadata": {
-            "name": want.name,
-            "namespace": want.namespace,
-            "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
-            "annotations": annotations,
-            "ownerReferences": [dict(want.owner)],
-        },
-        "spec": dict(spec),
+        "name": want.name,
+        "namespace": want.namespace,
+        "labels": {**want.labels, LABEL_COMPONENT: COMPONENT_DATA},
+        "annotations": told,
+        "ownerReferences": [dict(want.owner)],
     }
 
 

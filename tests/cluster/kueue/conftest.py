@@ -8,7 +8,7 @@ import pytest
 from localcluster import ControlPlane
 from support.cluster import Kube, control_plane, kube, namespace
 from support.kueue import Kueue
-from support.operator import OperatorProcess
+from support.operator import OperatorProcess, own_operator
 
 __all__ = ["control_plane", "kube", "namespace"]
 
@@ -22,8 +22,6 @@ def kueue(control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def operator(control_plane: ControlPlane, kueue: Kueue, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
-    """The operator of the test's own namespace; it looks at everything again every few seconds."""
-    settings = {"namespace": namespace, "watchNamespaces": [namespace], "resyncSeconds": 3, "prices": {"H100": 2}}
-    with OperatorProcess(control_plane.kubeconfig, tmp_path, settings) as process:
-        process.wait_until_leading()
+    """The operator of the test's own namespace."""
+    with own_operator(control_plane.kubeconfig, tmp_path, namespace) as process:
         yield process

@@ -12,7 +12,7 @@ from modelyard.resources.names import queue_workload
 from modelyard.resources.objects import uid_of
 from modelyard.resources.times import format_time
 from support.build import NS, make_claim, make_object
-from support.training_life import begin
+from support.training_life import begin, running_of
 from support.trainings import (
     DONE,
     STOPPED,
@@ -172,10 +172,7 @@ def test_a_queue_admits_evicts_and_admits_again(world: Yard) -> None:
     assert condition(world, "Reconciling")[0] == "False"
     admit(world)
     run(world)
-    pod = make_pod(world, job_ref())
-    schedule(world, pod)
-    start(world, pod)
-    run(world)
+    pod = running_of(world, "t")
     assert status(world)["phase"] == "Running"
     world.wait(50)
     admit(world, suspend=True)
@@ -203,10 +200,7 @@ def test_a_queue_admits_evicts_and_admits_again(world: Yard) -> None:
 def test_an_eviction_that_nobody_saw(world: Yard) -> None:
     begin(world, **QUEUED)
     admit(world)
-    pod = make_pod(world, job_ref())
-    schedule(world, pod)
-    start(world, pod)
-    run(world)
+    running_of(world, "t")
     admit(world, suspend=True)
     world.objects.pop(pod_ref())
     run(world)
@@ -253,10 +247,7 @@ def test_what_the_queue_says_is_passed_on(world: Yard) -> None:
 def stopped_by_the_queue(world: Yard, *, active: bool) -> None:
     begin(world, **QUEUED)
     admit(world)
-    pod = make_pod(world, job_ref())
-    schedule(world, pod)
-    start(world, pod)
-    run(world)
+    pod = running_of(world, "t")
     admit(world, suspend=True)
     workload(world, active=active, Evicted=("True", "Somebody is in a hurry."))
     end(world, pod, 75, STOPPED)
