@@ -253,7 +253,9 @@ class FaultProxy:
         body = await request.read()
         lane = self._lane_of(target, request.method, body)
         if lane is None:
-            return await self._pass(request, body)
+            undisturbed = Lane(target.namespace)
+            watches = request.query.get("watch")
+            return await (self._watch(undisturbed, target, request) if watches else self._pass(request, body))
         await asyncio.sleep(lane.slow)
         if target.resource == "leases":
             answer = await self._pass(request, body)

@@ -34,6 +34,11 @@ def _no_share(place: Place) -> bool:
     return not place.kube.list(PVC, place.there) and not place.entry("v1").get("sharedWith")
 
 
+def _let_go(place: Place) -> bool:
+    """Nothing is shared, of its volume nothing is left either, and so nothing guards the Model any more."""
+    return _no_share(place) and not place.kube.get(MODEL, place.namespace, "m")["metadata"].get("finalizers")
+
+
 def _provide_next(place: Place) -> None:
     (second,) = (name for name in place.names(PVC) if name != "mdl-m-v1")
     provide(place.kube, place.namespace, second)
@@ -45,7 +50,7 @@ SHARES = (
     Scenario("version shared", (_SHARE,), given=(_SHAREABLE,), shares=True),
     Scenario(
         "share revoked",
-        (Step("accept no more", lambda p: p.accept(None), _no_share),),
+        (Step("accept no more", lambda p: p.accept(None), _let_go),),
         given=(_SHAREABLE, _SHARE),
         shares=True,
     ),
