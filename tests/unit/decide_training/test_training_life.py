@@ -314,6 +314,28 @@ def test_the_words_of_a_run_that_is_done_are_waited_for(world: Yard) -> None:
     assert status(world)["output"]["metrics"]
 
 
+def test_the_words_of_a_run_that_failed_by_itself_are_waited_for(world: Yard) -> None:
+    begin(world)
+    pod = running(world)
+    end(world, pod, 64, BAD)
+    ended = world.objects.pop(pod)  # the watch of Jobs is ahead of the one of pods
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Running", "Ending")
+    world.objects[pod] = ended
+    run(world)
+    assert (status(world)["phase"], status(world)["message"]) == ("Failed", "Column kind is not in the data set.")
+
+
+def test_a_run_has_failed_though_its_pod_went_with_its_words(world: Yard) -> None:
+    begin(world)
+    pod = running(world)
+    end(world, pod, 64, BAD)
+    del world.objects[pod]
+    world.wait(30)
+    run(world)
+    assert (status(world)["phase"], status(world)["reason"]) == ("Failed", "BadInput")
+
+
 def test_a_run_is_done_though_its_pod_says_nothing(world: Yard) -> None:
     begin(world)
     end(world, running(world), 0, "")

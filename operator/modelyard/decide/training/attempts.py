@@ -165,12 +165,13 @@ def _ended(ctx: Context, draft: Draft, attempt: Attempt) -> None:
     outcome = attempt.outcome
     assert outcome is not None, "an attempt that has ended has an outcome"
     _place(draft, attempt)
+    if _has_words(attempt, outcome) and (left := words_due(ctx, attempt)) > 0:
+        ended = "is done" if outcome.result == "Done" else "has failed"
+        message = f"The run {ended}; waiting for what its pod says of the result."
+        phases.committed(draft, draft.phase, "Ending", message, handed_over=True)
+        draft.look_again(left)
+        return
     if outcome.result == "Done":
-        if (left := words_due(ctx, attempt)) > 0:
-            message = "The run is done; waiting for what its pod says of the result."
-            phases.committed(draft, draft.phase, "Ending", message, handed_over=True)
-            draft.look_again(left)
-            return
         entry = new_entry(ctx, draft, attempt, "Succeeded", outcome.cause.reason, outcome.cause.message)
         record(ctx, draft, attempt, entry)
         _succeed(ctx, draft, outcome)
@@ -183,6 +184,15 @@ def _ended(ctx: Context, draft: Draft, attempt: Attempt) -> None:
         message = f"{message} {why_evicted(ctx.view.workload)}".rstrip()
     entry = new_entry(ctx, draft, attempt, outcome.result, reason, message)
     _over(ctx, draft, attempt, entry)
+
+
+def _has_words(attempt: Attempt, outcome: Outcome) -> bool:
+    """Whether a pod must be there that says how it ended: that of a program that failed by itself stays with its Job.
+
+    Only the pod knows why, and whether it was the program's fault at all.
+    """
+    failed = outcome.result in ("BadInput", "Error") and outcome.exit_code is not None
+    return outcome.result == "Done" or (failed and attempt.pod is None)
 
 
 def _stopping(ctx: Context, draft: Draft, attempt: Attempt, entry: dict[str, Any]) -> None:
