@@ -76,6 +76,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not _rows:
         return
     terminalreporter.section("faults")
-    for row in [("scenario", "faults", "writes", "cases", "kills", "divergences", "cost gap s"), *_rows]:
+    heads = ("scenario", "faults", "writes", "cases", "kills", "divergences", "cost gap s")
+    sums = [str(sum(int(row[column]) for row in _rows)) for column in range(2, 6)]
+    for row in [heads, *_rows, ("all", "", *sums, str(max(int(row[6]) for row in _rows)))]:
         scenario, *rest = row
-        terminalreporter.write_line(f"{scenario:22} {rest[0]:24} " + " ".join(f"{cell:>11}" for cell in rest[1:]))
+        terminalreporter.write_line(f"{scenario:26} {rest[0]:26} " + " ".join(f"{cell:>11}" for cell in rest[1:]))

@@ -12,6 +12,8 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from support.faultproxy import ANSWERS, STREAMS, Fault, StaleLists, StreamFaults
 from support.faultscenarios import SCENARIOS
 
@@ -44,6 +46,7 @@ def deal(seed: int, name: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.timeout(300 + 300 * len(SEEDS))
 def test_every_kind_of_trouble_in_each_scenario(faults: Faults) -> None:
     cases = [(scenario, seed) for scenario in PLAYED for seed in SEEDS]
     outcomes = faults.play_all([(scenario, deal(seed, scenario.name)) for scenario, seed in cases])

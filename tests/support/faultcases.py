@@ -28,8 +28,8 @@ SETTINGS: Obj = {
     "storage": {"defaultSize": "1Gi"},
     "training": {"analysis": "WhenAsked"},
 }
-STEP_SECONDS = 75
-END_SECONDS = 25
+STEP_SECONDS = 120
+END_SECONDS = 60
 ROUNDED_SECONDS = 2
 LATE_SECONDS = 30
 """How late it may be seen that a pod ended: while the operator is away or the machine is slow, the pod and its Job may

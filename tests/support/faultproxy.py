@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -350,10 +351,11 @@ class FaultProxy:
         url = URL(self._upstream + request.raw_path, encoded=True)
         async with self._session.get(url, headers=headers) as answer:
             response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
-            await response.prepare(request)
             lane.watching[target.resource] += 1
             try:
-                await _forward(lane, target, answer, response, request)
+                with suppress(ConnectionResetError):  # whoever watched was killed
+                    await response.prepare(request)
+                    await _forward(lane, target, answer, response, request)
             finally:
                 lane.watching[target.resource] -= 1
             return response

@@ -1,7 +1,8 @@
-"""How the services log: one line each to stderr, as text or as JSON."""
+"""How the services log: one line each to stderr, as text or as JSON. No exception's text is ever in it."""
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import sys
@@ -26,14 +27,34 @@ class JsonFormatter(logging.Formatter):
         )
 
 
+class TextFormatter(logging.Formatter):
+    """Time, level, logger and message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line for a record, without the exception that came with it."""
+        bare = copy.copy(record)
+        bare.exc_info = bare.exc_text = bare.stack_info = None
+        return super().format(bare)
+
+
+def in_our_words(record: logging.LogRecord) -> bool:
+    """What asyncio says of a task or callback that broke repeats its exception: here it says which one, and where."""
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        record.msg, record.args = "Something in the background ended: %s at %s.", (type(error).__name__, where(error))
+    return True
+
+
 def set_up_logging(log_format: Literal["text", "json"], level: str) -> None:
     """Logs from `level` up go to stderr; those of libraries from WARNING up."""
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(in_our_words)
     logging.getLogger("modelyard").setLevel(level)
 
 

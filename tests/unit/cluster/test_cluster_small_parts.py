@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from kopf._cogs.structs.references import Resource
 from modelyard.cluster import errors
 from modelyard.cluster.client import matches
 from modelyard.cluster.feed import Feed
-from modelyard.cluster.logs import JsonFormatter, stack, where
+from modelyard.cluster.logs import JsonFormatter, TextFormatter, in_our_words, stack, where
 from modelyard.cluster.recorder import event_name
 from modelyard.cluster.watched import default_scope
 from modelyard.controllers.downloads import parse_download, running_downloads
@@ -152,6 +153,26 @@ def test_an_exception_is_logged_by_place_not_by_text() -> None:
         raise ValueError(text)
     assert where(caught.value).startswith("test_cluster_small_parts.py:")
     assert text not in stack(caught.value)
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_no_exception_is_logged_with_its_text(formatter: logging.Formatter, caplog: pytest.LogCaptureFixture) -> None:
+    async def breaks() -> None:
+        raise ValueError("canary")
+
+    async def main() -> None:
+        task = asyncio.create_task(breaks())
+        await asyncio.wait([task])
+        del task
+        gc.collect()  # asyncio then tells of the exception that nobody asked for
+
+    asyncio.run(main())
+    (record,) = [r for r in caplog.records if r.name == "asyncio"]
+    assert "canary" in logging.Formatter().format(record)
+    assert in_our_words(record)
+    line = formatter.format(record)
+    assert "canary" not in line
+    assert "ValueError at test_cluster_small_parts.py" in line
 
 
 def test_json_logs_are_one_line_each() -> None:
