@@ -21,6 +21,7 @@ from hub.store import Store
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.disk import Access
 from modelyard.loader.fetch import Fetcher
+from modelyard.loader.gather import gather
 from modelyard.loader.progress import Progress
 from modelyard.loader.request import parse
 from modelyard.loader.sources.huggingface import HuggingFace
@@ -79,7 +80,9 @@ def test_long_files_are_asked_for_in_pieces(hub: Server, tmp_path: Path) -> None
     source = HuggingFace(request, Credentials(tmp_path))
     staging = Staging(tmp_path, "key")
     files = source.snapshot().files
-    entries = Fetcher(source, staging, Progress(), Access(0o755, 0, 0), 5, window=5 << 20).run(files)
+    progress = Progress()
+    fetcher = Fetcher(source, staging, progress, Access(0o755, 0, 0), 5, window=5 << 20)
+    entries = gather(files, staging, progress, [fetcher.fetch])
     assert tree(staging.tree) == {entry.path: entry.sha256 for entry in entries}
     (count,) = (count for path, count in hub.counts().items() if path.endswith("model.safetensors"))
     assert count["ranges"][:2] == ["bytes=0-5242879", "bytes=5242880-10485759"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub.store import Store
-from support.loading import TOKEN, Loader, Run, Server, tree, until
+from support.loading import TOKEN, Loader, Run, Server, children, tree, until
 from support.tls_sink import Sink, certificates, never_accepting
 
 WEIGHTS = "resolve/.*model.safetensors"
@@ -121,6 +121,37 @@ def test_killed_at_any_byte_and_gone_on_with(loader: Loader, hub: Server, reposi
 
 def _blobs(repositories: Path, name: str) -> list[Path]:
     return [Store(repositories).blob(sha256) for sha256 in expected(repositories, name).values()]
+
+
+def test_one_of_its_processes_is_killed(loader: Loader, hub: Server, repositories: Path) -> None:
+    hub.order({"match": WEIGHTS, "bytes_per_second": 1 << 20, "times": None})
+    process = loader.start("HUGGING_FACE", "huggingface://org/large", endpoint=hub.url)
+    until(lambda: loader.staged() > 2 << 20, "some bytes")
+    for child in children(process.pid):
+        os.kill(child, signal.SIGKILL)
+    run = loader.wait(process)
+    assert (run.code, run.said["reason"], run.said["retryable"]) == (75, "Interrupted", True)
+    hub.order()
+    assert load(loader, hub, "org/large").code == 0
+    assert tree(loader.data) == expected(repositories, "org/large")
+
+
+def test_none_of_its_processes_outlives_it(loader: Loader, hub: Server) -> None:
+    hub.order({"match": WEIGHTS, "bytes_per_second": 1 << 20, "times": None})
+    process = loader.start("HUGGING_FACE", "huggingface://org/large", endpoint=hub.url)
+    until(lambda: loader.staged() > 1 << 20, "some bytes")
+    started = children(process.pid)
+    assert started
+    process.kill()
+    process.wait()
+    until(lambda: not any(_runs(child) for child in started), "all to be gone")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # nobody may have waited for it yet
+    except OSError:
+        return False
 
 
 def test_sigterm_stops_at_once_and_keeps_what_is_there(loader: Loader, hub: Server, repositories: Path) -> None:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Run:
-    """How a loader ended. `peak` is its largest resident set, in bytes."""
+    """How a loader ended. `peak` is the most memory that its processes had together, in bytes."""
 
     code: int
     output: str
@@ -88,7 +89,6 @@ class Loader:
         self.log = folder / "termination-log"
         self.secrets = folder / "secrets"
         self._output = folder / "output"
-        self._peak = folder / "peak"
         self.volume.mkdir()
         self.secrets.mkdir()
         self.environment: dict[str, str] = {}
@@ -103,12 +103,11 @@ class Loader:
         self, kind: str, uri: str, *arguments: str, mount_path: str = "/data", **options: str
     ) -> subprocess.Popen[bytes]:
         """Starts one, its output going to a file."""
-        for path in (self.log, self._peak):
-            path.write_bytes(b"")
-            path.chmod(0o666)  # the loader may run as another user
+        self.log.write_bytes(b"")
+        self.log.chmod(0o666)  # the loader may run as another user
         command = [
             *self.prefix,
-            *(sys.executable, "-m", "support.measured", str(self._peak), kind, uri),
+            *(sys.executable, "-m", "support.killable", kind, uri),
             *(f"--options={key}={value}" for key, value in options.items()),
             *(f"--mount-path={mount_path}", f"--mount-root={self.volume}", "--mount-mode=0755"),
             *(f"--mount-uid={os.getuid()}", f"--mount-gid={os.getgid()}", f"--mount-secrets={self.secrets}"),
@@ -126,9 +125,11 @@ class Loader:
 
     def wait(self, process: subprocess.Popen[bytes]) -> Run:
         """Waits for its end."""
-        code = process.wait()
+        peak = 0
+        while (code := process.poll()) is None:
+            peak = max(peak, memory(process.pid))
+            time.sleep(0.02)
         text = self.log.read_text()
-        peak = int(self._peak.read_text() or 0)
         return Run(code, self._output.read_text(), json.loads(text) if text else {}, peak)
 
     def run(self, kind: str, uri: str, *arguments: str, mount_path: str = "/data", **options: str) -> Run:
@@ -144,6 +145,21 @@ class Loader:
     def staged(self) -> int:
         """Bytes in the staging folders."""
         return held(self.volume / ".modelyard")
+
+
+def memory(pid: int) -> int:
+    """Bytes that a process and its children have now: their resident sets, with what they share counted once."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for each in (pid, *children(pid)):
+            with open(f"/proc/{each}/smaps_rollup") as rollup:
+                total += sum(int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss:"))
+    return total
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process's main thread started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def held(folder: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,27 @@ class Source(Origin, Protocol):
         Raises:
             LoadError: as `snapshot`.
         """
+        ...
+
+
+Probes = Callable[[Sequence[RemoteFile]], Sequence[RemoteFile]]
+"""What a `Prober` finds of each file, in the same order; raises LoadError."""
+
+
+@runtime_checkable
+class Prober(Source, Protocol):
+    """A type whose list holds names alone: of each file the server must be asked what it is."""
+
+    def probe(self, file: RemoteFile) -> RemoteFile:
+        """The file with its size, identity and digests.
+
+        Raises:
+            LoadError: as `snapshot`.
+        """
+        ...
+
+    def probe_by(self, probes: Probes) -> None:
+        """Has `snapshot` ask about many files by these."""
         ...
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from modelyard.loader.console import size
 from modelyard.loader.failure import LoadError
 
+BLOCK = 4096
+"""What a file takes on a disk is a multiple of this, in bytes."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _BEGIN_WRITING = 2

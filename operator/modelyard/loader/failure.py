@@ -5,7 +5,12 @@ An upstream's body or an exception's text is never part of a failure: both can h
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+import traceback
+from pathlib import Path
+from typing import Any, Literal
+
+from modelyard.loader.console import say
 
 Reason = Literal[
     "Unauthorized",
@@ -51,6 +56,9 @@ class LoadError(Exception):
         self.here = here
         self.retry_after = retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self.reason, self.message, self.retryable, self.here, self.retry_after)
+
     @property
     def exit_code(self) -> int:
         """64 when another run can't help, 75 when it can, 1 for what nobody foresaw."""
@@ -62,3 +70,15 @@ class LoadError(Exception):
 def bad_input(message: str) -> LoadError:
     """The request itself is wrong: only an edit helps."""
     return LoadError("BadInput", message)
+
+
+def unexpected(error: BaseException) -> LoadError:
+    """Says where it happened and of which class, never its text: that may quote what the other side sent."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        say(f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}")
+    code = f" {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else ""
+    return LoadError("Unexpected", f"The loader met an unexpected {type(error).__name__}.{code}", retryable=True)
+
+
+def _again(reason: Reason, message: str, retryable: bool, here: bool, retry_after: float | None) -> LoadError:
+    return LoadError(reason, message, retryable=retryable, here=here, retry_after=retry_after)

@@ -1,4 +1,4 @@
-"""Brings a snapshot's files into the staging folder: several at once, each gone on with, verified, tried again.
+"""Brings files into the staging folder, one after the other: each gone on with, verified, tried again.
 
 Knows no protocol (that is the source's part) and no target (that is `publish`'s). Memory does not depend on sizes.
 """
@@ -8,29 +8,25 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import queue
-import threading
 import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
 from modelyard.loader.console import say
 from modelyard.loader.content import Algorithm, Body, RemoteFile, Source
-from modelyard.loader.disk import Access, begin_writing, require, writing
+from modelyard.loader.disk import BLOCK, Access, begin_writing, require, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
-from modelyard.loader.progress import Progress
+from modelyard.loader.progress import Counter
 from modelyard.loader.retry import Patience
 from modelyard.loader.staging import Staging
 
-WORKERS = 8
 WINDOW = 8 << 30
 """The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
 LITTLE = 1 << 16
 """Up to so many bytes a file is fetched into memory and written once: what a kill costs of it is less than its part."""
 _WRITE_OUT_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
-_BLOCK = 4096
 
 
 class _Hash(Protocol):
@@ -89,13 +85,13 @@ class _Work:
 
 
 class Fetcher:
-    """Fetches files into a staging folder."""
+    """Fetches files into a staging folder. Its methods may be called by several threads."""
 
     def __init__(
         self,
         source: Source,
         staging: Staging,
-        progress: Progress,
+        progress: Counter,
         access: Access,
         patience: float,
         window: int = WINDOW,
@@ -106,61 +102,18 @@ class Fetcher:
         self._access = access
         self._patience = patience
         self._window = window
-        self._stop = threading.Event()
 
-    def run(self, files: Sequence[RemoteFile]) -> list[Entry]:
-        """Fetches what is not whole yet and gives all files, sorted by path.
+    def fetch(self, files: Sequence[RemoteFile]) -> list[Entry]:
+        """Makes these files whole.
 
         Raises:
-            LoadError: the first failure; the other threads stop at their next bytes, and everything fetched is kept.
+            LoadError: the first failure; everything fetched is kept.
         """
-        whole = self._staging.prepare(files)
-        missing = [file for file in files if file.path not in whole]
-        for entry in whole.values():
-            self._progress.kept(entry.size)
-            self._progress.whole()
-        sizes = [file.size for file in files]
-        self._progress.expect(None if None in sizes else sum(size or 0 for size in sizes), len(files))
-        require(self._staging.tree, sum(self._left(file) for file in missing))
-        tasks: queue.SimpleQueue[RemoteFile] = queue.SimpleQueue()
-        for file in sorted(missing, key=lambda file: -(file.size or 0)):  # a large one last would leave the others idle
-            tasks.put(file)
-        results: queue.SimpleQueue[list[Entry] | BaseException] = queue.SimpleQueue()
-        workers = min(WORKERS, len(missing))
-        for number in range(workers):
-            threading.Thread(target=self._work, args=(tasks, results), name=f"fetch-{number}", daemon=True).start()
-        entries = list(whole.values())
-        for _ in range(workers):
-            result = results.get()
-            if isinstance(result, BaseException):
-                self._stop.set()
-                raise result
-            entries.extend(result)
-        self._staging.written()
-        return sorted(entries)
-
-    def _left(self, file: RemoteFile) -> int:
-        there = 0
-        if not _little(file):
-            with contextlib.suppress(FileNotFoundError):
-                there = os.stat(self._staging.part(file)).st_size
-        return max(0, -(-(file.size or 0) // _BLOCK) * _BLOCK - there)
-
-    def _work(
-        self, tasks: queue.SimpleQueue[RemoteFile], results: queue.SimpleQueue[list[Entry] | BaseException]
-    ) -> None:
-        done: list[Entry] = []
-        try:
-            with contextlib.suppress(queue.Empty):
-                while not self._stop.is_set():
-                    done.append(self._whole(tasks.get_nowait()))
-            results.put(done)
-        except BaseException as error:  # every end of a worker must be heard of, or `run` waits for ever
-            results.put(error)
+        return [self._whole(file) for file in files]
 
     def _whole(self, file: RemoteFile) -> Entry:
         work = _Work(file, Patience(self._patience))
-        once = self._at_once if _little(file) else self._once
+        once = self._at_once if little(file) else self._once
         for last in (False, True):
             entry = work.patience.keep(lambda: once(work))
             if entry is not None:
@@ -194,10 +147,10 @@ class Fetcher:
     def _once(self, work: _Work) -> Entry | None:
         """Fetches the rest of a file; None when the whole of it is not what it should be."""
         file, part = work.file, self._staging.part(work.file)
-        with writing(self._staging.tree, self._left(file)):
+        with writing(self._staging.tree, left(self._staging, file)):
             handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with writing(self._staging.tree, self._left(file)):
+            with writing(self._staging.tree, left(self._staging, file)):
                 digests, offset = self._begin(work, handle)
             offset, digests = self._receive(work, handle, offset, digests)
             if (file.size is not None and offset != file.size) or not digests.match():
@@ -265,8 +218,6 @@ class Fetcher:
         return offset
 
     def _received(self, work: _Work, count: int) -> None:
-        if self._stop.is_set():
-            raise LoadError("Interrupted", "The download was stopped.", retryable=True, here=False)
         work.counted += count
         self._progress.fetched(count)
         work.patience.further()
@@ -276,5 +227,15 @@ class Fetcher:
         work.counted = there
 
 
-def _little(file: RemoteFile) -> bool:
+def little(file: RemoteFile) -> bool:
+    """Whether it is fetched at once."""
     return file.size is not None and file.size <= LITTLE
+
+
+def left(staging: Staging, file: RemoteFile) -> int:
+    """Bytes of the disk that the rest of a file needs; 0 when its size is unknown."""
+    there = 0
+    if not little(file):
+        with contextlib.suppress(FileNotFoundError):
+            there = os.stat(staging.part(file)).st_size
+    return max(0, -(-(file.size or 0) // BLOCK) * BLOCK - there)

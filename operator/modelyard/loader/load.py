@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.loader.console import files as told
 from modelyard.loader.console import say, size
-from modelyard.loader.content import Builder
-from modelyard.loader.credentials import Credentials
+from modelyard.loader.content import Builder, Prober, Source
+from modelyard.loader.crew import Crew
 from modelyard.loader.disk import Access
 from modelyard.loader.fetch import Fetcher
+from modelyard.loader.gather import HANDS, Hand, gather
 from modelyard.loader.manifest import Entry, Manifest, digest, entries
 from modelyard.loader.progress import Progress
 from modelyard.loader.publish import Publisher
 from modelyard.loader.request import Request
 from modelyard.loader.retry import Patience
-from modelyard.loader.sources import NOTHING_TO_COPY, make
 from modelyard.loader.staging import Staging, discard, locked
 from modelyard.loader.unpack import unpack, wanted
 
@@ -31,36 +32,45 @@ class Outcome:
     digest: str
 
 
-def load(request: Request, progress: Progress) -> Outcome:
+def load(request: Request, source: Source | Builder | None, crew: Crew | None, progress: Progress) -> Outcome:
     """Brings the request's content into its volume, or finds that it is there already.
+
+    `source` is what the request names, None when there is nothing to copy; without a `crew` this process fetches.
 
     Raises:
         LoadError: the reason why not; everything fetched so far is kept for the next run.
     """
-    if request.type in NOTHING_TO_COPY:
+    if source is None:
         say(f"Type {request.type} is mounted where it is: nothing to copy.")
         return Outcome("", 0, 0, digest([]))
-    source = make(request, Credentials(request.secrets))
+    if crew is not None and isinstance(source, Prober):
+        source.probe_by(crew.probe)
     packed = wanted(request)
     access = Access(request.mode, request.uid, request.gid, programs=isinstance(source, Builder))
-    with locked(request.root, request.patience) as state:
-        publisher = Publisher(request.root, state, access)
+    with locked(request.root, request.patience) as lock:
+        if crew is not None:
+            crew.hold(lock)
+        publisher = Publisher(request.root, request.state, access)
         there = publisher.current()
         if there is not None and (there.key, there.target) != (request.key, request.target):
             there = None
         if there is not None and source.pinned() == there.revision:
-            return _already(there, state, progress)
+            return _already(there, request.state, progress)
         held = None if there is None else there.revision
         snapshot = Patience(request.patience).keep(lambda: source.snapshot(held))
         if there is not None and snapshot.revision == there.revision:
-            return _already(there, state, progress)
+            return _already(there, request.state, progress)
         counted = f": {told(len(snapshot.files))}" if snapshot.files else ""
         say(f"{snapshot.origin} is at revision {snapshot.revision}{counted}.")
-        staging = Staging(state, request.key)
+        staging = Staging(request.state, request.key)
         if isinstance(source, Builder):
             files = _built(source, staging, progress, request.patience)
         else:
-            files = Fetcher(source, staging, progress, access, request.patience).run(snapshot.files)
+            if crew is None:
+                hands: Sequence[Hand] = [Fetcher(source, staging, progress, access, request.patience).fetch] * HANDS
+            else:
+                hands = crew.hands(progress)
+            files = gather(snapshot.files, staging, progress, hands)
             if packed:
                 files = unpack(staging.tree, files)
         manifest = Manifest(
@@ -73,6 +83,9 @@ def load(request: Request, progress: Progress) -> Outcome:
             inode=staging.tree.stat().st_ino,
             files=files,
         )
+        staging.written()
+        if crew is not None:
+            crew.end()
         publisher.publish(manifest, staging)
         if access.foreign:
             say(f"The owner {request.uid}:{request.gid} could not be set everywhere: this user may not change owners.")

@@ -12,17 +12,19 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from modelyard.loader.console import say
-from modelyard.loader.failure import EXIT_DONE, LoadError
+from modelyard.loader.content import Builder, Source
+from modelyard.loader.credentials import Credentials
+from modelyard.loader.crew import Crew
+from modelyard.loader.failure import EXIT_DONE, LoadError, unexpected
 from modelyard.loader.load import Outcome, load
 from modelyard.loader.progress import Progress, Reading
 from modelyard.loader.report import Reporter
 from modelyard.loader.request import Request, parse
+from modelyard.loader.sources import AS_ONE, NOTHING_TO_COPY, make
 
 _MESSAGE_CHARACTERS = 512
 
@@ -36,9 +38,12 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, lambda *_: _leave(LoadError("Interrupted", "The download was stopped.", retryable=True)))
     os.umask(0o022)
     progress = Progress()
-    reporter = Reporter(os.environ)
     try:
-        outcome = _watch(parse(argv), progress, reporter)
+        request = parse(argv)
+        source = None if request.type in NOTHING_TO_COPY else make(request, Credentials(request.secrets))
+        crew = _crew(request, source)
+        reporter = Reporter(os.environ)
+        outcome = _watch(lambda: load(request, source, crew, progress), progress, reporter)
     except LoadError as error:
         _leave(error)
     reporter.offer(progress.read())
@@ -55,17 +60,23 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def _watch(request: Request, progress: Progress, reporter: Reporter) -> Outcome:
+def _crew(request: Request, source: Source | Builder | None) -> Crew | None:
+    if source is None or isinstance(source, Builder) or request.type in AS_ONE:
+        return None
+    return Crew(source, request)
+
+
+def _watch(download: Callable[[], Outcome], progress: Progress, reporter: Reporter) -> Outcome:
     """Starts the download and tells how far it is until it ends."""
     ended: list[Outcome | LoadError] = []
 
     def run() -> None:
         try:
-            ended.append(load(request, progress))
+            ended.append(download())
         except LoadError as error:
             ended.append(error)
         except BaseException as error:
-            ended.append(_unexpected(error))
+            ended.append(unexpected(error))
 
     thread = threading.Thread(target=run, name="load", daemon=True)
     thread.start()
@@ -89,15 +100,6 @@ def _watch(request: Request, progress: Progress, reporter: Reporter) -> Outcome:
     if isinstance(result, LoadError):
         raise result
     return result
-
-
-def _unexpected(error: BaseException) -> LoadError:
-    """Where it happened and of which class, never its text: that may quote what the other side sent."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in frames:
-        say(f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}")
-    code = f" {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else ""
-    return LoadError("Unexpected", f"The loader met an unexpected {type(error).__name__}.{code}", retryable=True)
 
 
 def _leave(error: LoadError) -> Any:

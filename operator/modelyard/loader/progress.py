@@ -1,4 +1,4 @@
-"""How far a download is. Worker threads count, the main thread reads; nothing here waits or writes."""
+"""How far a download is. Those who fetch count, the main thread reads; nothing here waits or writes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from modelyard.loader.console import files, size, span
 
@@ -33,6 +34,19 @@ class Reading:
         left = "" if self.eta_seconds is None else f", {span(self.eta_seconds)} left"
         counted = f"{self.files} of {files(self.total_files)}"
         return f"{size(self.bytes)}{of_bytes}{percent}, {counted}, {size(self.bytes_per_second)}/s{left}"
+
+
+class Counter(Protocol):
+    """What those who fetch tell."""
+
+    def fetched(self, count: int) -> None:
+        """Bytes that just came over the network."""
+
+    def kept(self, count: int) -> None:
+        """Bytes that were there already; negative for bytes that are thrown away."""
+
+    def whole(self, count: int = 1) -> None:
+        """So many more files are there and verified."""
 
 
 class Progress:
@@ -64,10 +78,10 @@ class Progress:
         with self._lock:
             self._bytes += count
 
-    def whole(self) -> None:
-        """One more file is there and verified."""
+    def whole(self, count: int = 1) -> None:
+        """So many more files are there and verified."""
         with self._lock:
-            self._files += 1
+            self._files += count
 
     def read(self) -> Reading:
         """The state now."""

@@ -45,9 +45,14 @@ class Request:
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @property
+    def state(self) -> Path:
+        """The loader's own folder in the volume."""
+        return self.root / STATE_FOLDER
+
+    @property
     def staging(self) -> Path:
         """The folder in the volume that this download grows in, and an interrupted one of the same request grew in."""
-        return self.root / STATE_FOLDER / f"staging-{self.key}"
+        return self.state / f"staging-{self.key}"
 
     @property
     def work(self) -> Path:

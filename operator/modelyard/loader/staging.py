@@ -4,6 +4,8 @@
     <volume>/.modelyard/staging-<key>/tree/   files that are whole and verified, under their own paths
     <volume>/.modelyard/staging-<key>/parts/  files that are being fetched, named by path and identity
     <volume>/.modelyard/staging-<key>/journal one line a whole file: path, identity, size, sha256
+    <volume>/.modelyard/staging-<key>/journal-<number> the same, of each process that fetches: not everywhere can two
+                                              processes write to the end of one file
 
 What must stay true: a journal line is written after the bytes were verified, and a file whose identity changed leaves
 the tree before it is fetched again. So a line together with a file of its size in the tree means whole. A part enters
@@ -21,7 +23,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modelyard.loader.content import RemoteFile
@@ -35,8 +37,8 @@ _DURABLE_FROM_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def locked(root: Path, patience: float) -> Iterator[Path]:
-    """Holds the volume for one download and gives its state folder; the lock goes with the process.
+def locked(root: Path, patience: float) -> Iterator[int]:
+    """Holds the volume for one download, its state folder made, and gives the lock, a handle; it goes with the process.
 
     Raises:
         LoadError: BadInput when the volume isn't there or isn't writable; Interrupted, retryable, when another
@@ -48,11 +50,9 @@ def locked(root: Path, patience: float) -> Iterator[Path]:
     with writing(root, None):
         state.mkdir(mode=0o755, exist_ok=True)
         handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        Patience(patience).keep(lambda: _lock(handle))
-        yield state
-    finally:
-        os.close(handle)
+    Patience(patience).keep(lambda: _lock(handle))
+    yield handle
+    os.close(handle)  # a failure ends the process, and with it what still writes: only then is the volume free
 
 
 def _lock(handle: int) -> None:
@@ -66,19 +66,20 @@ def _lock(handle: int) -> None:
 
 
 class Staging:
-    """One download's staging folder. Made and prepared by one thread, `finish` may be called by several."""
+    """One download's staging folder. Prepared by one thread, `finish` may be called by several, and in processes, each
+    with a `number` of its own.
+    """
 
-    def __init__(self, state: Path, key: str) -> None:
+    def __init__(self, state: Path, key: str, number: int | None = None) -> None:
         self.tree = self.tree_of(state, key)
         self.folder = self.tree.parent
         self._tree = str(self.tree)
         self._parts = self.folder / "parts"
-        self._journal = self.folder / "journal"
+        self._journal = self.folder / ("journal" if number is None else f"journal-{number}")
         self._lock = threading.Lock()
         self._folders: set[str] = set()
         self._handle: int | None = None
         """The journal, once it is written to."""
-        discard(state, keep=self.folder)
 
     @staticmethod
     def tree_of(state: Path, key: str) -> Path:
@@ -88,6 +89,7 @@ class Staging:
     def prepare(self, files: Sequence[RemoteFile]) -> dict[str, Entry]:
         """Makes the folders, drops what does not belong to these files, and says what is whole already, by path."""
         with writing(self.folder.parent, None):
+            discard(self.folder.parent, keep=self.folder)
             self.tree.mkdir(parents=True, exist_ok=True)
             self._parts.mkdir(exist_ok=True)
             whole = self._whole({file.path: file for file in files})
@@ -106,6 +108,8 @@ class Staging:
             with open(self._journal.with_suffix(".new"), "w", encoding="utf-8") as journal:
                 journal.writelines(self._line(file, whole[file.path]) for file in files if file.path in whole)
             os.replace(journal.name, self._journal)
+            for path in self._of_processes():
+                path.unlink()
         return whole
 
     def clear(self) -> None:
@@ -116,22 +120,26 @@ class Staging:
 
     def _whole(self, files: dict[str, RemoteFile]) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
-        try:
-            journal = open(self._journal, encoding="utf-8")  # noqa: SIM115 (closed below)
-        except FileNotFoundError:
-            return found
-        with journal:
-            for line in journal:
-                try:
-                    path, identity, size, sha256 = json.loads(line)
-                except ValueError:
-                    continue  # torn by a kill: the file is still a part then
-                file = files.get(path)
-                if file is None or file.identity != identity or file.size not in (None, size):
-                    found.pop(path, None)
-                else:
-                    found[path] = Entry(path, size, sha256)
+        for path in (self._journal, *self._of_processes()):
+            with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as journal:
+                self._read(journal, files, found)
         return {path: entry for path, entry in found.items() if self._still(entry)}
+
+    def _of_processes(self) -> list[Path]:
+        return list(self.folder.glob("journal-*"))
+
+    @staticmethod
+    def _read(journal: Iterable[str], files: dict[str, RemoteFile], found: dict[str, Entry]) -> None:
+        for line in journal:
+            try:
+                path, identity, size, sha256 = json.loads(line)
+            except ValueError:
+                continue  # torn by a kill: the file is still a part then
+            file = files.get(path)
+            if file is None or file.identity != identity or file.size not in (None, size):
+                found.pop(path, None)
+            else:
+                found[path] = Entry(path, size, sha256)
 
     def _still(self, entry: Entry) -> bool:
         try:
@@ -153,19 +161,21 @@ class Staging:
         if entry.size >= _DURABLE_FROM_BYTES:
             os.fsync(handle)
         place = self._place(file.path)
-        self._note(file, entry)
+        with self._lock:
+            self._note(self._line(file, entry))
         os.rename(self.part(file), place)
 
     def place(self, file: RemoteFile, content: bytes | bytearray, entry: Entry) -> None:
         """Writes a file that is verified already into the tree; who may read it is seen to when all is published."""
-        handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(handle, view) :]
-        finally:
-            os.close(handle)
-        self._note(file, entry)
+        view, line = memoryview(content), self._line(file, entry)
+        with self._lock:  # several that make files at once cost the kernel many times as much as one after the other
+            handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                while view:
+                    view = view[os.write(handle, view) :]
+            finally:
+                os.close(handle)
+            self._note(line)
 
     def written(self) -> None:
         """Closes the journal: nothing follows."""
@@ -182,13 +192,12 @@ class Staging:
             self._folders.add(folder)
         return place
 
-    def _note(self, file: RemoteFile, entry: Entry) -> None:
-        line = self._line(file, entry).encode()
-        with self._lock:
-            if self._handle is None:
-                self._handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            while line:
-                line = line[os.write(self._handle, line) :]
+    def _note(self, line: str) -> None:
+        if self._handle is None:
+            self._handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        left = line.encode()
+        while left:
+            left = left[os.write(self._handle, left) :]
 
     @staticmethod
     def _line(file: RemoteFile, entry: Entry) -> str:

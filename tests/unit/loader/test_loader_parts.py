@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import ssl
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelyard.loader.content import RemoteFile, checked
 from modelyard.loader.failure import LoadError
+from modelyard.loader.gather import tasks_of
 from modelyard.loader.manifest import Entry, digest
 from modelyard.loader.patterns import Patterns
 from modelyard.loader.progress import Progress
@@ -67,6 +71,21 @@ def test_names_that_clash_are_refused() -> None:
     with pytest.raises(LoadError, match="twice"):
         checked([file("a"), file("a")])
     assert [one.path for one in checked([file("b"), file("a/c"), file("a.b")])] == ["a.b", "a/c", "b"]
+
+
+@given(st.lists(st.sampled_from([None, 0, 1, 1 << 16, (1 << 16) + 1, 1 << 30]), max_size=300))
+def test_every_missing_file_is_in_one_task(sizes: list[int | None]) -> None:
+    missing = [RemoteFile(f"{number:03}", "", size, "1") for number, size in enumerate(sizes)]
+    tasks = list(tasks_of(missing))
+    assert sorted(file.path for task in tasks for file in task) == [file.path for file in missing]
+    assert all(tasks)
+
+
+def test_a_failure_is_the_same_behind_a_pipe() -> None:
+    error = LoadError("RateLimited", "Slower.", retryable=True, here=False, retry_after=7)
+    again = pickle.loads(pickle.dumps(error))
+    assert vars(again) == vars(error)
+    assert str(again) == "Slower."
 
 
 def test_a_request_is_read() -> None:

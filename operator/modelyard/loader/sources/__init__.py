@@ -9,6 +9,8 @@ from modelyard.loader.request import Request
 
 NOTHING_TO_COPY = frozenset({"PVC", "NFS", "REFERENCE"})
 """Types whose content is mounted where it is."""
+AS_ONE = frozenset({"GIT"})
+"""Types whose files come out of a store that their snapshot filled: another source of the same request has none."""
 
 
 def make(request: Request, credentials: Credentials) -> Source | Builder:

@@ -12,12 +12,11 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
-from modelyard.loader.content import MAX_FILES, Algorithm, Body, RemoteFile, Snapshot, checked
+from modelyard.loader.content import MAX_FILES, Algorithm, Body, Probes, RemoteFile, Snapshot, checked
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.failure import LoadError, bad_input
 from modelyard.loader.patterns import Patterns
@@ -29,9 +28,6 @@ _OPTIONS = ("exclude", "include", "sha256", "syncMode", "unpack")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PAGE_BYTES = 16 << 20
 _MAX_DEPTH = 32
-_WORKERS = 8
-_PROBES = 16
-"""So many files are asked about by one worker before it looks for more."""
 
 
 class Http:
@@ -54,6 +50,7 @@ class Http:
         self._url = parts._replace(path=parts.path or "/").geturl()
         self._patterns = Patterns.of(request.options)
         self._transport = Transport(credentials=_authorization(credentials), trusted=self._url)
+        self._probes: Probes = lambda files: [self.probe(file) for file in files]
 
     def pinned(self) -> str | None:
         """None: a URL's content may change at any time, unless its hash is given."""
@@ -68,11 +65,7 @@ class Http:
             raise bad_input("Option sha256 is for a single file, and this URL is a directory.")
         listed = itertools.islice(self._walk(final, "", 0), MAX_FILES + 1)
         found = checked(file for file in listed if self._patterns.wants(file.path))
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            parts = [found[start : start + _PROBES] for start in range(0, len(found), _PROBES)]
-            files = [
-                file for part in pool.map(lambda part: [self._probe(file)[0] for file in part], parts) for file in part
-            ]
+        files = self._probes(found)
         if not files:
             raise LoadError("NoMatch", f"No file below {shown(self._url)} matches {self._patterns.describe()}.")
         told = hashlib.sha256("".join(f"{file.path}\0{file.identity}\n" for file in files).encode())
@@ -97,6 +90,14 @@ class Http:
                 message = f"{shown(file.url)} changed while it was being fetched."
                 raise LoadError("ServerError", message, retryable=True, here=False)
             yield body
+
+    def probe(self, file: RemoteFile) -> RemoteFile:
+        """A file as the server tells it."""
+        return self._probe(file)[0]
+
+    def probe_by(self, probes: Probes) -> None:
+        """Has `snapshot` ask about many files by these."""
+        self._probes = probes
 
     def _probe(self, file: RemoteFile) -> tuple[RemoteFile, str]:
         """A file with size, identity and digests as the server tells them, and its URL after redirects."""

@@ -1,6 +1,6 @@
-"""`python -m support.measured FILE ARGS…` is `modelyard load ARGS…`; its largest resident set goes to FILE.
+"""`python -m support.killable ARGS…` is `modelyard load ARGS…`.
 
-With KILL_AT_CHANGE=n it kills itself just before the n-th change that it makes to the file system.
+With KILL_AT_CHANGE=n each of its processes is killed just before the n-th change that it makes to the file system.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, NoReturn
+from typing import Any
 
 from modelyard.loader.main import main
 
@@ -29,22 +29,6 @@ def _count(event: str, arguments: tuple[Any, ...]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _note() -> None:
-    with open("/proc/self/status") as status:  # getrusage would count what the parent held before the exec
-        (kib,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
-    with open(sys.argv[1], "w") as file:
-        file.write(str(int(kib) * 1024))
-
-
-def _exit(status: int) -> NoReturn:
-    _note()
-    _really(status)
-
-
-_really = os._exit
-os._exit = _exit
 if _at:
     sys.addaudithook(_count)
-code = main(sys.argv[2:])
-_note()
-sys.exit(code)
+sys.exit(main(sys.argv[1:]))
