@@ -111,7 +111,7 @@ test-training: $(DEV)/bin/python ## The trainer on the CPU: quality, kill and re
 
 .PHONY: test-cluster
 test-cluster: $(DEV)/bin/python ## The operator against a real control plane
-	@$(PYTEST) tests/cluster
+	@$(PYTEST) --timeout 1200 tests/cluster
 
 .PHONY: test-faults
 test-faults: $(DEV)/bin/python ## The operator killed at every write, one side each (MODELYARD_FAULTS=all: both sides); a run killed 50 times
@@ -124,7 +124,7 @@ test-faults-some: $(DEV)/bin/python ## Some scenarios, with an API server betwee
 
 .PHONY: test-e2e
 test-e2e: $(DEV)/bin/python ## The chart on a real node: pods really run
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) --timeout 1800 tests/e2e
 
 .PHONY: test
 test: lint test-unit test-localcluster test-loader test-agent test-collector test-training test-cluster test-e2e ## Everything

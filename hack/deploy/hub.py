@@ -54,4 +54,4 @@ def install(cluster: Cluster, namespace: str, image: str) -> None:
     """Apply the hub and wait until it answers."""
     for obj in objects(namespace, image):
         cluster.kubectl("apply", "-f", "-", stdin=json.dumps(obj))
-    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hub", "--timeout", "120s")
+    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/hub", "--timeout", "300s")

@@ -61,4 +61,4 @@ def install(
     chart = ROOT / "charts" / "modelyard"
     cluster.helm("upgrade", "--install", RELEASE, chart, "--namespace", NAMESPACE, "--values", path)
     for name in ("operator", "collector", "api"):
-        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}-{name}", "--timeout", "180s")
+        cluster.kubectl("-n", NAMESPACE, "rollout", "status", f"deployment/{RELEASE}-{name}", "--timeout", "300s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import pytest
 
 from support.agent_runs import AgentRun, Ended
+from support.ports import free_port
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 CONFIG: dict[str, Any] = {
     "recipe": "tabular-classification",
     "params": {"epochs": 3, "batchSize": 8, "earlyStopping": {"patience": 0}},
@@ -28,9 +28,7 @@ class Nodes:
         for made in (data, self.output):
             made.mkdir(exist_ok=True)
         (data / "rows.csv").write_text("a,b,target\n" + "\n".join(rows) + "\n")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.agents = []
         for index in (0, 1):
             own = folder / f"node-{index}-{port}"
@@ -62,7 +60,7 @@ def rows(count: int = 400) -> list[str]:
 def test_two_nodes_stop_on_one_step_and_go_on_to_one_result(tmp_path: Path) -> None:
     long = {**CONFIG, "params": {**CONFIG["params"], "epochs": 4000}}
     nodes = Nodes(tmp_path, long, rows())
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not list(nodes.output.glob("checkpoints/step-*/complete.json")):
         assert time.monotonic() < deadline, nodes.told()
         time.sleep(0.05)

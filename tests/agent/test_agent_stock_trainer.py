@@ -42,7 +42,7 @@ class Slow(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         open(os.environ["MODELYARD_OUTPUT"] + "/steps", "a").write(f"{state.global_step}\\n")
         if not os.environ["MODELYARD_RESUME_FROM"]:
-            time.sleep(0.2)
+            time.sleep(0.5)
 
 trainer = Trainer(
     BertForSequenceClassification(config),
@@ -96,7 +96,7 @@ def reporting(folder: Path, sink: Sink) -> AgentRun:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stock_trainer_reports(tmp_path: Path) -> None:
     sink = Sink(certificates(tmp_path))
     ended = reporting(tmp_path, sink).run(REPORTS)
@@ -111,7 +111,7 @@ def test_a_stock_trainer_reports(tmp_path: Path) -> None:
     assert sink.accepted[-1]["trainerStatus"]["progressPercentage"] == 100
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stock_trainer_that_is_stopped_is_not_done_and_goes_on(tmp_path: Path) -> None:
     agent = AgentRun(tmp_path, {"OMP_NUM_THREADS": "1", "MODELYARD_GRACE_SECONDS": "90"})
     agent.start(STOPS)
@@ -133,7 +133,7 @@ def test_a_stock_trainer_that_is_stopped_is_not_done_and_goes_on(tmp_path: Path)
     assert done.message["summary"]["kind"] == "Full"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stock_trl_script_reports(tmp_path: Path) -> None:
     sink = Sink(certificates(tmp_path))
     agent = reporting(tmp_path, sink)

@@ -156,7 +156,7 @@ async def test_the_sweep_removes_what_belongs_to_no_training(opened: Opener) -> 
     assert await curves.read("gone", None, (None, None))
     unknown = False
     store = await opened()
-    for _ in range(600):
+    for _ in range(1800):
         if not await store.read("gone"):
             break
         await asyncio.sleep(0.1)
@@ -218,7 +218,7 @@ async def holds(curves: Curves, count: int) -> bool:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    for _ in range(1200):
+    for _ in range(3600):
         found = condition()
         if found if isinstance(found, bool) else await found:
             return

@@ -48,7 +48,7 @@ def installed() -> Installed:
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(token))
     demo_hub.install(cluster, HUB_NAMESPACE, ":".join(hub_image))
     cluster.kubectl("-n", HUB_NAMESPACE, "rollout", "restart", "deployment/hub")
-    cluster.kubectl("-n", HUB_NAMESPACE, "rollout", "status", "deployment/hub", "--timeout", "120s")
+    cluster.kubectl("-n", HUB_NAMESPACE, "rollout", "status", "deployment/hub", "--timeout", "300s")
     return Installed(cluster, ":".join(trainer), f"http://hub.{HUB_NAMESPACE}.svc:8080", HUB_TOKEN)
 
 

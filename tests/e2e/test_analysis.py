@@ -14,7 +14,7 @@ def asked(training: Obj) -> None:
 
 def test_a_table_is_profiled_and_the_run_begins_when_a_person_says_so(place: Place) -> None:
     place.example("training-tabular.yaml", asked)
-    waiting = place.until("training", "breast-cancer", lambda o: phase(o) == "AwaitingApproval", 180)
+    waiting = place.until("training", "breast-cancer", lambda o: phase(o) == "AwaitingApproval")
     found = waiting["status"]["analysis"]
     assert found["profile"]["rows"] == 569
     assert len(found["profile"]["columns"]) == 31
@@ -26,7 +26,7 @@ def test_a_table_is_profiled_and_the_run_begins_when_a_person_says_so(place: Pla
     place.until_gone("jobs", found["job"])
 
     place.kubectl("annotate", "training.modelyard.dev", "breast-cancer", f"modelyard.dev/approve={found['digest']}")
-    done = place.until_phase("training", "breast-cancer", "Succeeded", seconds=240)
+    done = place.until_phase("training", "breast-cancer", "Succeeded")
     suggested = {name: entry["value"] for name, entry in found["suggested"]["params"].items()}
     assert suggested
     assert suggested.items() <= done["status"]["effectiveParams"].items()

@@ -22,12 +22,12 @@ def test_a_program_of_the_users_own_is_paused_resumed_and_saved(place: Place) ->
         "save": {"model": "mine", "version": "v1"},
     }
     place.apply(custom("Training", "mine", spec))
-    place.until("training", "mine", reached(50), 180)
+    place.until("training", "mine", reached(50))
     place.kubectl("patch", "training.modelyard.dev", "mine", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    place.until("training", "mine", lambda o: phase(o) == "Suspended", 120)
+    place.until("training", "mine", lambda o: phase(o) == "Suspended")
     place.kubectl("patch", "training.modelyard.dev", "mine", "--type=merge", "-p", '{"spec":{"suspend":false}}')
-    place.until_phase("training", "mine", "Succeeded", seconds=300)
-    training = place.until("training", "mine", lambda o: o["status"].get("saved"), 60)
+    place.until_phase("training", "mine", "Succeeded")
+    training = place.until("training", "mine", lambda o: o["status"].get("saved"))
     paused, done = training["status"]["history"]
     assert (paused["cause"], paused["exitCode"]) == ("Suspended", 75)
     assert done["resumedFrom"] == paused["step"] > 50

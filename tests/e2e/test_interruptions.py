@@ -46,7 +46,7 @@ def losses(place: Place, claim: str) -> list[tuple[int, float]]:
             },
         }
     )
-    place.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    place.kubectl("wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
     rows = [json.loads(line) for line in place.kubectl("logs", name).splitlines()]
     return [(row["step"], row["loss"]) for row in rows if "loss" in row]
 
@@ -62,10 +62,10 @@ def test_a_killed_pod_is_resumed_and_ends_with_the_same_losses(place: Place) -> 
 
     place.example("training-tabular.yaml", named("undisturbed"))
     place.example("training-tabular.yaml", named("killed"))
-    place.until("training", "killed", lambda o: o.get("status", {}).get("progress", {}).get("step", 0) > 150, 180)
+    place.until("training", "killed", lambda o: o.get("status", {}).get("progress", {}).get("step", 0) > 150)
     place.kubectl("delete", "pod", "-l", "modelyard.dev/training=killed", "--grace-period=0", "--force")
-    killed = place.until_phase("training", "killed", "Succeeded", seconds=300)
-    place.until_phase("training", "undisturbed", "Succeeded", seconds=300)
+    killed = place.until_phase("training", "killed", "Succeeded")
+    place.until_phase("training", "undisturbed", "Succeeded")
     assert killed["status"]["attempts"]["infrastructure"] == 1
     assert killed["status"]["attempts"].get("error", 0) == 0
     assert len(place.items("jobs", "-l", "modelyard.dev/training=killed")) <= 2
@@ -78,19 +78,19 @@ def test_suspend_frees_the_pod_and_resume_goes_on(place: Place) -> None:
         "training", "breast-cancer", lambda o: o.get("status", {}).get("progress", {}).get("step", 0) > 100, 180
     )
     place.kubectl("patch", "training.modelyard.dev", "breast-cancer", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    place.until("training", "breast-cancer", lambda o: phase(o) == "Suspended", 120)
+    place.until("training", "breast-cancer", lambda o: phase(o) == "Suspended")
     (pod,) = [i["metadata"]["name"] for i in place.items("pods", "-l", "modelyard.dev/training=breast-cancer")] or [""]
-    place.until_gone("pods", pod, 60)
+    place.until_gone("pods", pod)
     place.kubectl(
         "patch", "training.modelyard.dev", "breast-cancer", "--type=merge", "-p", '{"spec":{"suspend":false}}'
     )
-    training = place.until_phase("training", "breast-cancer", "Succeeded", seconds=300)
+    training = place.until_phase("training", "breast-cancer", "Succeeded")
     assert training["status"]["attempts"].get("infrastructure", 0) == 0
 
 
 def test_a_deleted_training_leaves_nothing_unsaved(place: Place) -> None:
     place.example("training-tabular.yaml", slow)
-    place.until("training", "breast-cancer", lambda o: phase(o) == "Running", 180)
-    place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=120s")
+    place.until("training", "breast-cancer", lambda o: phase(o) == "Running")
+    place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=300s")
     place.until_gone("pods", "breast-cancer-1")
-    place.until_gone("pvc", "trn-breast-cancer-output", 180)
+    place.until_gone("pvc", "trn-breast-cancer-output")

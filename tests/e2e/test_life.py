@@ -17,7 +17,7 @@ def test_a_run_goes_on_from_another_and_one_that_stands_still_is_ended(place: Pl
     hanging = {
         "recipe": {"name": "custom", "custom": {"command": ["python3", "-c", HANGS]}},
         "compute": {"cpu": "50m"},
-        "timeouts": {"stallSeconds": 15},
+        "timeouts": {"stallSeconds": 45},
         "retry": {"onError": 0},
         "output": {"storage": {"resources": {"requests": {"storage": "100Mi"}}}},
     }
@@ -34,14 +34,14 @@ def test_a_run_goes_on_from_another_and_one_that_stands_still_is_ended(place: Pl
         return change
 
     place.example("training-tabular.yaml", named("first", 3))
-    first = place.until_phase("training", "first", "Succeeded", seconds=300)["status"]
+    first = place.until_phase("training", "first", "Succeeded")["status"]
     place.example("training-tabular.yaml", named("further", 6, **{"from": {"training": "first"}}))
-    further = place.until_phase("training", "further", "Succeeded", seconds=300)["status"]
+    further = place.until_phase("training", "further", "Succeeded")["status"]
     assert further["history"][-1]["resumedFrom"] == first["checkpoint"]["last"]["step"] > 0
     assert further["output"]["weights"]["lastStep"] == 2 * first["output"]["weights"]["lastStep"]
-    place.kubectl("delete", "training.modelyard.dev", "first", "--timeout=60s")
+    place.kubectl("delete", "training.modelyard.dev", "first", "--timeout=300s")
 
-    stood = place.until("training", "hanging", lambda o: o.get("status", {}).get("phase") == "Failed", 300)["status"]
+    stood = place.until("training", "hanging", lambda o: o.get("status", {}).get("phase") == "Failed")["status"]
     assert stood["reason"] == "StallTimeout"
     assert "Nothing was finished after step 3" in stood["message"]
     assert stood["attempts"]["error"] == 1

@@ -13,7 +13,7 @@ def saved(model: Obj) -> bool:
 
 def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     place.example("training-tabular.yaml")
-    place.kubectl("wait", "training.modelyard.dev/breast-cancer", "--for=condition=Succeeded", "--timeout=240s")
+    place.kubectl("wait", "training.modelyard.dev/breast-cancer", "--for=condition=Succeeded", "--timeout=300s")
     # The last reports go their own way, through the collector.
     training = place.until(
         "training", "breast-cancer", lambda o: o["status"].get("progress", {}).get("percent") == 100, 60
@@ -24,7 +24,7 @@ def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     assert len(status["epochs"]) > 1
     assert condition(training, "Stalled").get("status") != "True"
 
-    model = place.until("model", "tumours", saved, 60)
+    model = place.until("model", "tumours", saved)
     (version,) = model["status"]["syncedVersions"]
     assert version["name"] == "v1"
     assert version["origin"] == "Training/breast-cancer"
@@ -32,7 +32,7 @@ def test_a_table_is_learnt_from_scratch_and_kept(place: Place) -> None:
     assert "versions" not in model["spec"] or not model["spec"]["versions"]
 
     place.example("predict-tabular.yaml", lambda pod: mount_data(place, pod))
-    place.kubectl("wait", "pod/predict-tumours", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+    place.kubectl("wait", "pod/predict-tumours", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
     assert len(place.kubectl("logs", "predict-tumours").strip().splitlines()) >= 3
 
 
@@ -43,7 +43,7 @@ def mount_data(place: Place, pod: Obj) -> None:
 
 def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
     place.example("model.yaml")
-    model = place.until_phase("model", "minilm", "Ready", seconds=120)
+    model = place.until_phase("model", "minilm", "Ready")
     (version,) = model["status"]["syncedVersions"]
     assert len(version["resolvedRevision"]) == 40
     assert version["observedStorage"]
@@ -51,10 +51,10 @@ def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
     place.example("training-text.yaml")
     training = place.until_phase("training", "docstrings", "Succeeded", seconds=900)
     assert training["status"]["output"]["metrics"]["accuracy"] >= 0.7
-    assert place.until("model", "docstring-modules", saved, 60)
+    assert place.until("model", "docstring-modules", saved)
 
     place.example("predict-text.yaml")
-    place.kubectl("wait", "pod/predict-docstrings", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s")
+    place.kubectl("wait", "pod/predict-docstrings", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
     answers = place.kubectl("logs", "predict-docstrings").strip().splitlines()
     assert [line.split()[0] for line in answers[-3:]] == ["asyncio", "email", "unittest"]
 
@@ -62,9 +62,9 @@ def test_an_encoder_is_fetched_and_fine_tuned(place: Place) -> None:
 def test_a_saved_version_outlives_its_training_and_its_model(place: Place) -> None:
     place.example("training-tabular.yaml", lambda t: t["spec"]["recipe"]["tabular"].update(epochs=2))
     place.until_phase("training", "breast-cancer", "Succeeded")
-    place.until("model", "tumours", saved, 60)
-    place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=60s")
-    place.kubectl("delete", "model.modelyard.dev", "tumours", "--timeout=60s")
+    place.until("model", "tumours", saved)
+    place.kubectl("delete", "training.modelyard.dev", "breast-cancer", "--timeout=300s")
+    place.kubectl("delete", "model.modelyard.dev", "tumours", "--timeout=300s")
     place.apply({"apiVersion": "modelyard.dev/v1alpha1", "kind": "Model", "metadata": {"name": "tumours"}, "spec": {}})
-    model = place.until("model", "tumours", saved, 60)
+    model = place.until("model", "tumours", saved)
     assert [v["name"] for v in model["status"]["syncedVersions"]] == ["v1"]

@@ -40,8 +40,8 @@ def test_a_secret_without_the_key_is_named_and_mended(place: Place) -> None:
         "wrong-token",
         {"token": place.kubectl("get", "secret", "hub-token", "-o", "go-template={{.data.token | base64decode}}")},
     )
-    place.until("modelsource", "hub-with-wrong-secret", lambda o: condition(o, "Ready").get("status") == "True", 60)
-    place.until_phase("model", "minilm-with-wrong-secret", "Ready", seconds=120)
+    place.until("modelsource", "hub-with-wrong-secret", lambda o: condition(o, "Ready").get("status") == "True")
+    place.until_phase("model", "minilm-with-wrong-secret", "Ready")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_secret_without_the_key_is_named_and_mended(place: Place) -> None:
 )
 def test_what_the_hub_does_not_have_fails_at_once(place: Place, change: dict[str, Any], reason: str, said: str) -> None:
     place.apply(model("wrong", "hub", **change))
-    failed = place.until("model", "wrong", lambda o: o.get("status", {}).get("phase") == "Failed", 120)
+    failed = place.until("model", "wrong", lambda o: o.get("status", {}).get("phase") == "Failed")
     (version,) = failed["status"]["syncedVersions"]
     assert reason in {c["reason"] for c in version["conditions"]}
     assert said in version_message(failed)
@@ -64,7 +64,7 @@ def test_a_wrong_token_is_told_apart_from_a_missing_one(place: Place) -> None:
     place.secret("bad-token", {"token": "hf_not_the_right_one"})
     place.apply_source("hub-with-bad-token", "bad-token")
     place.apply(model("refused", "hub-with-bad-token"))
-    failed = place.until("model", "refused", lambda o: o.get("status", {}).get("phase") == "Failed", 120)
+    failed = place.until("model", "refused", lambda o: o.get("status", {}).get("phase") == "Failed")
     (version,) = failed["status"]["syncedVersions"]
     assert {"Unauthorized", "Forbidden"} & {c["reason"] for c in version["conditions"]}
     assert "hf_not_the_right_one" not in str(failed)
@@ -73,7 +73,7 @@ def test_a_wrong_token_is_told_apart_from_a_missing_one(place: Place) -> None:
 def test_an_unreachable_hub_is_tried_again_and_says_so(place: Place) -> None:
     place.apply_source("nowhere", "hub-token", endpoint=f"http://nowhere.{place.namespace}.svc:8080")
     place.apply(model("waiting", "nowhere"))
-    trying = place.until("model", "waiting", lambda o: "Unreachable" in str(o.get("status")), 180)
+    trying = place.until("model", "waiting", lambda o: "Unreachable" in str(o.get("status")))
     assert trying["status"]["phase"] in ("Processing", "Failed")
 
 
@@ -97,7 +97,7 @@ def test_a_training_says_what_is_wrong(
 ) -> None:
     place.example(example, change)
     name = "breast-cancer" if example == "training-tabular.yaml" else "docstrings"
-    stalled = place.until("training", name, lambda o: condition(o, "Stalled").get("status") == "True", 180)
+    stalled = place.until("training", name, lambda o: condition(o, "Stalled").get("status") == "True")
     assert stalled["status"]["phase"] == phase
     assert said in stalled["status"]["message"]
 
@@ -114,7 +114,7 @@ def test_the_api_server_refuses_what_the_schema_knows(place: Place) -> None:
 
 def test_a_full_volume_is_said_in_numbers(place: Place) -> None:
     place.apply(model("small", "hub", storage={"resources": {"requests": {"storage": "1Mi"}}}))
-    seen = place.until("model", "small", lambda o: o.get("status", {}).get("phase") in ("Ready", "Failed"), 120)
+    seen = place.until("model", "small", lambda o: o.get("status", {}).get("phase") in ("Ready", "Failed"))
     # A hostPath volume has no size of its own, so it may well fit: then what is used is shown.
     (version,) = seen["status"]["syncedVersions"]
     assert version.get("observedStorage") or "DiskFull" in str(version["conditions"])

@@ -9,6 +9,7 @@ import pytest
 
 from deploy.release import Cluster
 from support.place import Obj, Place, condition, custom, phase
+from support.waiting import wait_for
 
 GPU = "nvidia.com~1gpu"
 PRODUCT = "nvidia.com/gpu.product"
@@ -67,7 +68,7 @@ def shared(place: Place) -> Iterator[None]:
         "volumes": [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}],
     }
     place.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "folders"}, "spec": spec})
-    place.kubectl("wait", "pod/folders", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s")
+    place.kubectl("wait", "pod/folders", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
     disk = place.cluster.get("pv", place.get("pvc", "disk")["spec"]["volumeName"])["spec"]
     folder = (disk.get("hostPath") or disk["local"])["path"]
     names = [f"{place.namespace}-{name}" for name in CLAIMS]
@@ -111,14 +112,14 @@ def test_two_pods_with_gpus_train_together_and_go_on_when_one_is_stopped(place: 
         },
     }
     place.apply(custom("Training", "two", spec))
-    place.until("training", "two", lambda o: o.get("status", {}).get("progress", {}).get("step", 0) > 20, 240)
+    place.until("training", "two", lambda o: o.get("status", {}).get("progress", {}).get("step", 0) > 20)
     pods = place.items("pods", "-l", "modelyard.dev/training=two,modelyard.dev/attempt=1")
     limits = [p["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for p in pods]
     assert limits == ["1", "1"]
     second = next(p for p in pods if p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1")
     place.kubectl("delete", "pod", second["metadata"]["name"], "--wait=false")
 
-    training = place.until_phase("training", "two", "Succeeded", seconds=420)
+    training = place.until_phase("training", "two", "Succeeded")
     status = training["status"]
     stopped, done = status["history"]
     assert (stopped["cause"], status["attempts"]) == ("Infrastructure", {"number": 2, "infrastructure": 1, "error": 0})
@@ -153,19 +154,23 @@ def test_what_the_kubelet_says_becomes_a_cause_in_words(place: Place, gpus: str)
     program("other", "pass", gpu="H200")
 
     for name, words in (("huge", "16"), ("other", "None of")):
-        found = place.until("training", name, lambda o: o.get("status", {}).get("reason") == "NoNodeFits", 120)
+        found = place.until("training", name, lambda o: o.get("status", {}).get("reason") == "NoNodeFits")
         assert (phase(found), condition(found, "Stalled")["status"]) == ("Queued", "False")
         assert words in found["status"]["message"]
     unreachable = "RegistryUnreachable"
-    found = place.until("training", "nowhere", lambda o: o.get("status", {}).get("reason") == unreachable, 120)
+    found = place.until("training", "nowhere", lambda o: o.get("status", {}).get("reason") == unreachable)
     assert "127.0.0.1:9/team/train:1" in found["status"]["message"]
     for name, reason, field in (
         ("eats", "OutOfMemory", "spec.compute.memory"),
         ("writes", "ScratchFull", "spec.compute.scratch"),
     ):
-        found = place.until("training", name, lambda o: phase(o) == "Failed", 180)
+        found = place.until("training", name, lambda o: phase(o) == "Failed")
         assert found["status"]["reason"] == reason
         assert field in found["status"]["message"]
         assert found["status"]["attempts"]["error"] == 1
-    events = [e for e in place.items("events") if e["involvedObject"]["name"] == "eats" and e["reason"] == "Failed"]
-    assert [e["count"] for e in events] == [1]
+
+    def told() -> list[Obj]:
+        every = place.items("events")
+        return [e for e in every if e["involvedObject"]["name"] == "eats" and e["reason"] == "Failed"]
+
+    assert [e["count"] for e in wait_for(told, "the Event of the failure")] == [1]

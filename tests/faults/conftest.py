@@ -62,7 +62,7 @@ class Faults:
         _rows.append(tuple(str(cell) for cell in row))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faults(control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
     """One control plane and one proxy for all cases."""
     folder = tmp_path_factory.mktemp("faults")

@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config
 
 from support.loading import Loader, Run, hashes, tree, until
+from support.ports import free_port
 
 FILES = {
     "config.json": b'{"a": 1}\n',
@@ -38,9 +39,7 @@ class S3Server:
     """A server process with two buckets, a user and its key."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = folder / "log"
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
@@ -271,9 +270,7 @@ def test_half_a_pair_of_keys_is_refused(loader: Loader, server: S3Server) -> Non
 
 
 def test_nobody_there(loader: Loader) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     run = loader.run("S3", "s3://abc/b", "--retry-seconds=1", endpoint=url)
     assert (run.code, run.said["reason"]) == (75, "Unreachable"), run.output
     assert "refuses connections" in run.said["message"]

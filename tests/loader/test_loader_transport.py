@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.loader.failure import LoadError
 from modelyard.loader.transport import Transport
-from support.loading import free_port
+from support.ports import free_port
 from support.tls_sink import Certificates, certificates
 
 

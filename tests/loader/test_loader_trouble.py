@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from hub.store import Store
 from support.loading import TOKEN, Loader, Run, Server, children, tree, until
+from support.ports import free_port
 from support.tls_sink import Sink, certificates, never_accepting
 
 WEIGHTS = "resolve/.*model.safetensors"
@@ -55,9 +55,7 @@ def test_a_wait_beyond_our_patience_is_not_begun(loader: Loader, hub: Server) ->
 
 
 def test_nobody_there(loader: Loader) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     run = loader.run("HUGGING_FACE", "huggingface://a/b", "--retry-seconds=1", endpoint=url)
     assert (run.code, run.said["reason"]) == (75, "Unreachable")
     assert "refuses connections" in run.said["message"]

@@ -73,7 +73,7 @@ def starts(cluster: Cluster) -> int:
 
 
 def wait_for_starts(cluster: Cluster, number: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while starts(cluster) < number:
         assert time.monotonic() < deadline, kubectl(cluster, "describe", "pod", "writer")
         time.sleep(0.5)

@@ -90,8 +90,8 @@ class AgentRun:
         return self
 
     def until(self, what: str, condition: Callable[[], Any]) -> Any:
-        """Waits until `condition` is true; fails, naming `what`, if it isn't within a minute."""
-        return wait_for(condition, what, 60, 0.02, lambda: f"; stderr: {self.stderr()}")
+        """Waits until `condition` is true; fails, naming `what`, if it never is."""
+        return wait_for(condition, what, every=0.02, said=lambda: f"; stderr: {self.stderr()}")
 
     def until_file(self, name: str) -> None:
         """Waits until the program has made this file in the output folder."""
@@ -113,7 +113,7 @@ class AgentRun:
     def end(self) -> Ended:
         """Waits for the end."""
         assert self.process is not None
-        code = self.process.wait(timeout=120)
+        code = self.process.wait(timeout=300)
         raw = (self.folder / "termination-log").read_bytes()
         return Ended(code, self.stdout(), self.stderr(), json.loads(raw), len(raw))
 

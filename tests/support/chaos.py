@@ -23,7 +23,7 @@ MODELS = 50
 TRAININGS = 20
 FETCHED = json.dumps({"result": "done", "resolvedRevision": "c0ffee", "bytes": 9, "files": 1, "digest": "sha256:ab"})
 DENIED = json.dumps({"result": "failed", "reason": "NotFound", "message": "There is no such repository."})
-SECONDS = 120
+SECONDS = 300
 
 
 def kind_of(number: int) -> str:
@@ -90,8 +90,9 @@ def is_over(kube: Kube, namespace: str) -> bool:
     models = kube.list(MODEL, namespace)
     held = any(m["metadata"].get("finalizers") for m in models)
     settled = all((m.get("status") or {}).get("phase") in ("Ready", "Failed", None) for m in models)
-    going = any(c["metadata"].get("deletionTimestamp") for c in kube.list(PVC, namespace))
-    return settled and not held and not going
+    rest = [o for kind in (PVC, JOB, POD) for o in kube.list(kind, namespace)]
+    there = {o["metadata"]["uid"] for o in (*trainings, *models, *rest)}
+    return settled and not held and not any(_is_going(o["metadata"], there) for o in rest)
 
 
 def end_state(kube: Kube, namespace: str) -> Obj:
@@ -107,6 +108,12 @@ def end_state(kube: Kube, namespace: str) -> Obj:
         "jobs": sorted(named(JOB, lambda job: None)),
         "pods": sorted(p["metadata"]["labels"]["batch.kubernetes.io/job-name"] for p in kube.list(POD, namespace)),
     }
+
+
+def _is_going(meta: Obj, there: set[str]) -> bool:
+    """Whether it is being deleted, or will be because its owner is gone."""
+    owners = meta.get("ownerReferences") or ()
+    return "deletionTimestamp" in meta or (bool(owners) and not any(o["uid"] in there for o in owners))
 
 
 def _model(kube: Kube, namespace: str, number: int) -> None:

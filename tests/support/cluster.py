@@ -1,7 +1,8 @@
 """A real control plane for tests, and a plain client to look at it and act on it as a user would.
 
-`control_plane` is one API server, etcd and controller manager a test session with the CRDs installed; `kube` its
-administrator's client; `namespace` a fresh one per test. Import the fixtures into a conftest to use them.
+`control_plane` is one API server, etcd and controller manager for the tests of one folder with the CRDs installed;
+`kube` its administrator's client; `namespace` a fresh one per test. Import the fixtures into a conftest to use them:
+where the folder is a package they end with its last test, so that no folder's processes run beside the next one's.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Kube:
             pair.flush()
             context.load_cert_chain(pair.name)
         self._http = httpx2.Client(
-            base_url=cluster["server"], verify=context, trust_env=False, timeout=30, headers={"User-Agent": "test"}
+            base_url=cluster["server"], verify=context, trust_env=False, timeout=120, headers={"User-Agent": "test"}
         )
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Obj:
@@ -78,6 +79,16 @@ class Kube:
             if refused.code == 404:
                 return None
             raise
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something at that path."""
+        try:
+            self.request("GET", path)
+        except Refused as refused:
+            if refused.code == 404:
+                return False
+            raise
+        return True
 
     def list(self, kind: Kind, namespace: str = "", selector: str = "") -> list[Obj]:
         """All objects of a kind, in one namespace or everywhere."""
@@ -134,19 +145,21 @@ def new_namespace(kube: Kube, prefix: str = "test") -> str:
     """Makes a namespace that no other test uses."""
     name = f"{prefix}-{os.getpid()}-{next(_names)}"
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}, meta.NAMESPACE)
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    wait_for(lambda: kube.exists(account), f"the account of pods in {name}", every=0.02)
     return name
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane() -> Iterator[ControlPlane]:
-    """A control plane of this session's own, with audit log and CRDs."""
+    """A control plane of this folder's own, with audit log and CRDs."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     with ControlPlane(name=f"pytest-{os.getpid()}{worker}", audit=True) as plane:
         Kube(plane.kubeconfig).install_crds()
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kube(control_plane: ControlPlane) -> Kube:
     """The administrator's client."""
     return Kube(control_plane.kubeconfig)

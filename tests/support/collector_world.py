@@ -146,7 +146,7 @@ class World:
         """Ends the collector as Kubernetes does; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
     def plain(self, path: str) -> tuple[int, str]:
         """GET on the port for probes and metrics."""
@@ -179,7 +179,9 @@ class World:
         """The audit log's entries of the collector's writes."""
         assert self.plane.audit_log is not None
         found = []
-        for line in self.plane.audit_log.read_text().splitlines():
+        for line in self.plane.audit_log.read_text().splitlines(keepends=True):
+            if not line.endswith("\n"):
+                break
             entry = json.loads(line)
             ref = entry.get("objectRef", {})
             if entry["verb"] == "patch" and ref.get("resource") == "trainings" and ref.get("subresource") == "status":
@@ -278,8 +280,8 @@ class Running:
 
 
 def until(what: str, condition: Callable[[], Any]) -> Any:
-    """Waits until `condition` is true, for a minute at most."""
-    return wait_for(condition, what, 60, 0.05)
+    """Waits until `condition` is true."""
+    return wait_for(condition, what, every=0.05)
 
 
 @cache

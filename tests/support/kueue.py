@@ -22,7 +22,7 @@ from modelyard.plan import Kind
 from modelyard.resources.meta import JOB, NAMESPACE, SECRET, SERVICE, WORKLOAD
 from modelyard.resources.names import queue_workload
 from support.cluster import CRD, Kube, wait_for
-from support.operator import free_port
+from support.ports import free_port
 
 Obj = dict[str, Any]
 API = "kueue.x-k8s.io/v1beta2"

@@ -42,24 +42,24 @@ def condition(status: Obj, type: str) -> Obj:
     return next((c for c in status.get("conditions", []) if c["type"] == type), {})
 
 
-def until(kube: Kube, namespace: str, phase: str, name: str = "t", seconds: float = 60) -> Obj:
+def until(kube: Kube, namespace: str, phase: str, name: str = "t", seconds: float = 180) -> Obj:
     """Its status once it is in that phase."""
 
     def look() -> Obj | None:
         found = status_of(kube, namespace, name)
         return found if found.get("phase") == phase else None
 
-    return wait_for(look, f"{name} to be {phase}; it is {status_of(kube, namespace, name)}", seconds)
+    return wait_for(look, f"{name} to be {phase}", seconds, said=lambda: str(status_of(kube, namespace, name)))
 
 
-def until_reason(kube: Kube, namespace: str, reason: str, name: str = "t", seconds: float = 60) -> Obj:
+def until_reason(kube: Kube, namespace: str, reason: str, name: str = "t", seconds: float = 180) -> Obj:
     """Its status once that is its reason."""
 
     def look() -> Obj | None:
         found = status_of(kube, namespace, name)
         return found if found.get("reason") == reason else None
 
-    return wait_for(look, f"{name} to say {reason}", seconds)
+    return wait_for(look, f"{name} to say {reason}", seconds, said=lambda: str(status_of(kube, namespace, name)))
 
 
 def until_condition(kube: Kube, namespace: str, type: str, value: str, name: str = "t") -> Obj:
@@ -69,4 +69,4 @@ def until_condition(kube: Kube, namespace: str, type: str, value: str, name: str
         found = status_of(kube, namespace, name)
         return found if condition(found, type).get("status") == value else None
 
-    return wait_for(look, f"{type} of {name} to be {value}", 60)
+    return wait_for(look, f"{type} of {name} to be {value}", said=lambda: str(status_of(kube, namespace, name)))

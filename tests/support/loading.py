@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.ports import free_port
 from support.tls_sink import Certificates
 from support.waiting import wait_for
 
@@ -170,14 +170,6 @@ def held(folder: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(place, name)).st_size
     return total
-
-
-def free_port() -> int:
-    """A port on loopback that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def tree(folder: Path) -> dict[str, str]:

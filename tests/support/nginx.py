@@ -11,7 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from support.loading import free_port, until
+from support.loading import until
+from support.ports import free_port
 
 _CONFIG = """
 daemon off;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +16,17 @@ import httpx2
 import yaml
 
 from support.cluster import wait_for
+from support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FAST_LEASE = {"durationSeconds": 6, "renewDeadlineSeconds": 5, "retrySeconds": 0.5}
-"""Short times, so that a hand-over takes seconds, but not so short that a busy machine loses leases."""
+LEASE = {"durationSeconds": 300, "renewDeadlineSeconds": 280, "retrySeconds": 0.5}
+"""So long that a machine that stands still for a while loses none."""
+FAST_LEASE = {"durationSeconds": 15, "renewDeadlineSeconds": 12, "retrySeconds": 0.5}
+"""For what is about a hand-over by time."""
+
+
+TIME_WAIT = "06"
 
 
 class OperatorProcess:
@@ -46,12 +51,13 @@ class OperatorProcess:
         defaults = {
             "namespace": "default",
             "metricsPort": self.port,
-            "lease": FAST_LEASE,
+            "lease": LEASE,
             "secrets": {"periodSeconds": 2},
             "training": {"analysis": "WhenAsked"},
             "logLevel": "DEBUG",
         }
-        self._settings_file.write_text(yaml.safe_dump({**defaults, **(settings or {})}))
+        self._settings = {**defaults, **(settings or {})}
+        self._kills = 0
         self._command = [sys.executable, *command, "--settings", str(self._settings_file)]
         paths = [str(ROOT / part) for part in ("operator", "training", "hack", "tests")]
         self._env = {
@@ -71,7 +77,8 @@ class OperatorProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.kill()
+            self.process.kill()
+            self.process.wait()
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -80,19 +87,29 @@ class OperatorProcess:
         return self._process
 
     def start(self) -> None:
-        """Starts it (again); its log goes on in the same file."""
+        """Starts it (again); its log goes on in the same file.
+
+        After it was killed it takes a lease of another name, and so need not wait until its old one has run out.
+        """
+        lease = self._settings["lease"]
+        if self._kills:
+            lease = {**lease, "name": f"modelyard-operator-{self._kills}"}
+        self._settings_file.write_text(yaml.safe_dump({**self._settings, "lease": lease}))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._env, stdout=log, stderr=log, cwd=ROOT)
 
-    def terminate(self, seconds: float = 30) -> int:
+    def terminate(self, seconds: float = 120) -> int:
         """SIGTERM; its exit status."""
         self.process.terminate()
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL, and gone."""
+        """SIGKILL, and gone, with what it had asked for: all servers have let go of its connections."""
+        own = connections_of(self.process.pid)
         self.process.kill()
         self.process.wait()
+        self._kills += 1
+        wait_for(lambda: not own & {other for _, other, _ in connections()}, "its last requests to be over")
 
     def signal(self, number: signal.Signals) -> None:
         """Any signal."""
@@ -108,7 +125,7 @@ class OperatorProcess:
 
     def metrics(self) -> str:
         """The text of /metrics."""
-        return httpx2.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False, timeout=5).text
+        return httpx2.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False, timeout=60).text
 
     def metric(self, series: str) -> float:
         """The value of one series, named as it is in the text; 0 if it is not there."""
@@ -117,7 +134,7 @@ class OperatorProcess:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
-    def wait_until_leading(self, seconds: float = 60) -> None:
+    def wait_until_leading(self, seconds: float = 180) -> None:
         """Until it leads; fails with the end of its log if it ends instead."""
 
         def look() -> bool:
@@ -132,11 +149,20 @@ class OperatorProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+def connections() -> list[tuple[str, str, str]]:
+    """This machine's TCP connections: own address, the other's, and the inode of the socket; no closed ones."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [(row[1], row[2], row[9]) for row in rows if row[3] != TIME_WAIT]
+
+
+def connections_of(pid: int) -> set[str]:
+    """The own addresses of a process's connections; none if it is gone."""
+    sockets = set()
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                sockets.add(os.readlink(file))
+    return {own for own, other, inode in connections() if f"socket:[{inode}]" in sockets and other != "00000000:0000"}
 
 
 @contextlib.contextmanager

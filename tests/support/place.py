@@ -57,7 +57,7 @@ class Place:
     def items(self, kinds: str, *words: str) -> list[Obj]:
         return list(self.cluster.get("-n", self.namespace, kinds, *words)["items"])
 
-    def until(self, kind: str, name: str, holds: Callable[[Obj], object], seconds: float = 120) -> Obj:
+    def until(self, kind: str, name: str, holds: Callable[[Obj], object], seconds: float = 300) -> Obj:
         """The object once `holds` is true of it; fails with its status when that takes too long."""
         last: Obj = {}
 
@@ -73,12 +73,12 @@ class Place:
             look, f"{kind} {name}", seconds, 0.5, lambda: f"as it should be: {json.dumps(last.get('status'))}"
         )
 
-    def until_phase(self, kind: str, name: str, *phases: str, seconds: float = 240) -> Obj:
+    def until_phase(self, kind: str, name: str, *phases: str, seconds: float = 480) -> Obj:
         obj = self.until(kind, name, lambda o: phase(o) in (*phases, "Failed"), seconds)
         assert phase(obj) in phases, json.dumps(obj["status"], indent=1)
         return obj
 
-    def until_gone(self, kind: str, name: str, seconds: float = 120) -> None:
+    def until_gone(self, kind: str, name: str, seconds: float = 300) -> None:
         wait_for(lambda: name not in (o["metadata"]["name"] for o in self.items(kind)), f"{name} to go", seconds, 0.5)
 
     def describe(self) -> str:

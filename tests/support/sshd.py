@@ -9,7 +9,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from support.loading import free_port, until
+from support.loading import until
+from support.ports import free_port
 
 _LFS = """#!/bin/sh
 exec cat {answer}

@@ -35,7 +35,7 @@ class Caller:
 
     def __init__(self, url: str, token: str | None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self.http = httpx2.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=30)
+        self.http = httpx2.Client(base_url=f"{url}/api/v1", headers=headers, trust_env=False, timeout=60)
 
     def get(self, path: str, **params: Any) -> httpx2.Response:
         """GET below /api/v1."""
@@ -81,18 +81,18 @@ class ApiProcess:
             command = [sys.executable, "-m", "modelyard.statusapi.main", "--settings", str(path)]
             self.process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
         if ready:
-            wait_for(lambda: self.probe("/readyz")[0] == 200, "the API to be ready", 60)
+            wait_for(lambda: self.probe("/readyz")[0] == 200, "the API to be ready")
 
     def stop(self) -> int:
         """Ends it as Kubernetes does; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=120)
 
     def probe(self, path: str) -> tuple[int, str]:
         """GET on the port for probes and metrics."""
         try:
-            answer = httpx2.get(f"http://127.0.0.1:{self.metrics_port}{path}", trust_env=False, timeout=5)
+            answer = httpx2.get(f"http://127.0.0.1:{self.metrics_port}{path}", trust_env=False, timeout=30)
         except httpx2.HTTPError:
             return 0, ""
         return answer.status_code, answer.text
@@ -194,7 +194,7 @@ class Follower:
         """Hangs up."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        assert self.over.wait(20)
+        assert self.over.wait(120)
 
     def seen(self, name: str) -> list[Any]:
         """The data of all events of that name."""
@@ -275,7 +275,7 @@ def listed(caller: Caller, namespace: str) -> dict[tuple[str, str, str], Obj]:
 
 def equal(follower: Follower, fresh: Callable[[], dict[tuple[str, str, str], Obj]]) -> None:
     """Waits until the follower shows what a list shows."""
-    wait_for(lambda: follower.state() == fresh(), "the follower to show what a list shows", 60)
+    wait_for(lambda: follower.state() == fresh(), "the follower to show what a list shows")
 
 
 def install_datasets(kube: Kube) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +25,7 @@ import modelyard_training.recipes.causal_lm
 import modelyard_training.recipes.tabular
 import modelyard_training.recipes.text_to_image  # noqa: F401
 from modelyard_training.core.stop import Stop
+from support.ports import free_port
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload([__name__])
@@ -41,9 +41,7 @@ def start(environment: Mapping[str, str]) -> Any:
 
 def together(environment: Mapping[str, str], processes: int, nodes: int = 1) -> list[int | None]:
     """Trainers that train as one, as torchrun starts them on so many nodes; their exit codes (None: hangs)."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     in_node = processes // nodes
     started = [
         start(

@@ -12,11 +12,12 @@ T = TypeVar("T")
 
 
 def wait_for(
-    look: Callable[[], T | None], what: str, seconds: float = 90, every: float = 0.1, said: Callable[[], str] = str
+    look: Callable[[], T | None], what: str, seconds: float = 180, every: float = 0.1, said: Callable[[], str] = str
 ) -> T:
     """The first true answer of `look`; fails the test if there is none in time, with what `said` then says.
 
-    The garbage collector takes up to half a minute to know of kinds that are new, so children of the first go late.
+    The garbage collector takes up to half a minute to know of kinds that are new, so children of the first go late; and
+    a machine that others use too may stand still for as long.
     """
     deadline = time.monotonic() + seconds
     while True:

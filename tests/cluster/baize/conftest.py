@@ -22,7 +22,8 @@ from support.build import make_model, make_source
 from support.cluster import CRD, Kube, Refused, new_namespace, path_of, wait_for
 from support.downloads import end_download
 from support.loading import PATHS
-from support.operator import OperatorProcess, free_port
+from support.operator import OperatorProcess
+from support.ports import free_port
 from support.tls_sink import certificates
 
 Obj = dict[str, Any]
@@ -74,7 +75,7 @@ class World:
             entry = self.entry(name)
             return entry if entry and all(entry.get(k) == v for k, v in wanted.items()) else None
 
-        return wait_for(look, f"{name} to be {wanted}, which is {self.entry(name)}", 45)
+        return wait_for(look, f"{name} to be {wanted}", said=lambda: f"which is {self.entry(name)}")
 
     def edit(self, name: str, **patch: Any) -> None:
         """A user changes a Model."""
@@ -100,7 +101,7 @@ class World:
         end_download(self.kube, self.namespace, job, **how)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def control_plane() -> Iterator[ControlPlane]:
     """A control plane that has our CRDs and, at first, not that of Datasets."""
     if not CONTROLLER or not CRD_FILE:
@@ -110,13 +111,13 @@ def control_plane() -> Iterator[ControlPlane]:
         yield plane
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kube(control_plane: ControlPlane) -> Kube:
     """The administrator's client."""
     return Kube(control_plane.kubeconfig)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector(
     control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
@@ -149,7 +150,7 @@ def collector(
     process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(
     control_plane: ControlPlane, collector: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
@@ -166,7 +167,7 @@ def operator(
         yield process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def before(kube: Kube, operator: OperatorProcess) -> World:
     """A Model `old` whose version was fetched before there were Datasets."""
     world = World(kube, new_namespace(kube))
@@ -178,7 +179,7 @@ def before(kube: Kube, operator: OperatorProcess) -> World:
     return world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def datasets(
     before: World, control_plane: ControlPlane, operator: OperatorProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
@@ -201,7 +202,7 @@ def datasets(
     process.wait()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ready(kube: Kube, datasets: None) -> World:
     """Models whose versions are all there, one for each test that changes one."""
     world = World(kube, new_namespace(kube))

@@ -32,7 +32,7 @@ def test_bytes_total_rate_and_time_left_are_shown_while_it_runs(
     store.commit("models", "org/large", files)
     hub = Server("hub", "--root", tmp_path / "repositories")
     try:
-        hub.order({"match": "safetensors", "bytes_per_second": PIECE_BYTES // 2, "times": None})
+        hub.order({"match": "safetensors", "bytes_per_second": PIECE_BYTES // 8, "times": None})
         world.create(make_source("local", config={"endpoint": hub.url}), MODELSOURCE)
         world.create(make_model("m", make_version(repo="org/large"), source="local"), MODEL)
         name = "dataset-mdl-m-v1-round-1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -12,15 +11,16 @@ import pytest
 from localcluster import ControlPlane
 from modelyard.resources.meta import GROUP
 from support.collector_world import ACCOUNT, NAMESPACE, ROOT, SYSTEM, World, tool, until
+from support.ports import free_port
 from support.tls_sink import certificates
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("collector")
     (folder / "tls").mkdir()
     with ControlPlane(audit=True) as plane:
-        world = World(plane, folder, certificates(folder / "tls"), *_two_ports())
+        world = World(plane, folder, certificates(folder / "tls"), free_port(), free_port())
         world.kubectl("apply", "-f", str(ROOT / "crds"))
         until("the CRD", lambda: "trainings" in world.kubectl("api-resources", "--api-group", GROUP, "-o", "name"))
         for namespace in (SYSTEM, NAMESPACE, "team-b"):
@@ -41,11 +41,3 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _has_account(world: World, namespace: str) -> bool:
     return "default" in world.kubectl("-n", namespace, "get", "serviceaccounts")
-
-
-def _two_ports() -> tuple[int, int]:
-    first, second = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
-    ports = first.getsockname()[1], second.getsockname()[1]
-    first.close()
-    second.close()
-    return ports

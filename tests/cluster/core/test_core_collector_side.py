@@ -18,7 +18,8 @@ from localcluster import ControlPlane
 from modelyard.resources.meta import JOB, MODEL, MODELSOURCE, SECRET
 from support.audit import Audit
 from support.cluster import Kube, wait_for
-from support.operator import OperatorProcess, free_port
+from support.operator import OperatorProcess
+from support.ports import free_port
 
 CA, LEAF = "modelyard-ca", "modelyard-collector-tls"
 
@@ -87,7 +88,7 @@ def test_certificates_are_made_once_and_mended(
     operator.start()
     operator.wait_until_leading()
     wait_for(lambda: operator.metric("modelyard_leader") == 1, "it to lead again")
-    assert not audit.writes(namespace=namespace)
+    assert not audit.written(namespace=namespace)
     assert operator.terminate() == 0
     kube.merge(SECRET, namespace, LEAF, {"data": {"tls.crt": base64.b64encode(b"nonsense").decode()}})
     operator.start()

@@ -78,7 +78,7 @@ class Api:
         self.objects.delete_namespaced_custom_object(GROUP, VERSION, "default", f"{kind.lower()}s", name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api() -> Iterator[Api]:
     with ControlPlane() as plane:
         found = Api(plane.kubeconfig, client.CustomObjectsApi(config.new_client_from_config(str(plane.kubeconfig))))

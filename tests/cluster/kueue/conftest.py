@@ -13,7 +13,7 @@ from support.operator import OperatorProcess, own_operator
 __all__ = ["control_plane", "kube", "namespace"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kueue(control_plane: ControlPlane, kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kueue]:
     """Kueue, for all tests of the session."""
     with Kueue(control_plane, kube, tmp_path_factory.mktemp("kueue")) as running:

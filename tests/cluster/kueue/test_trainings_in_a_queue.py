@@ -69,9 +69,8 @@ def test_one_is_admitted_and_the_next_waits_for_its_quota(
         assert waiting["reason"] == "WaitingForQueue"
         assert waiting["phase"] == "Queued"
         assert condition(waiting, "Reconciling")["status"] == condition(waiting, "Stalled")["status"] == "False"
-        before = Audit(control_plane.audit_log)
-        time.sleep(5)  # a re-list and more: nothing of ours writes on a run that waits
-        assert not [r for r in before.requests(namespace=namespace) if r.writes and r.name.startswith("second")]
+        # A re-list and more: nothing of ours writes on a run that waits.
+        Audit(control_plane.audit_log).wait_for_rest(namespace)
         assert not pods(kube, namespace, "second")
 
         edit(kube, namespace, "first", suspend=True)
@@ -86,7 +85,7 @@ def test_one_is_admitted_and_the_next_waits_for_its_quota(
     for name in ("first", "second"):
         kube.delete(TRAINING, namespace, name)
     for kind in (TRAINING, JOB, POD, WORKLOAD):
-        wait_for(lambda kind=kind: not kube.list(kind, namespace), f"all {kind.plural} to go", 120)  # type: ignore[misc]
+        wait_for(lambda kind=kind: not kube.list(kind, namespace), f"all {kind.plural} to go")  # type: ignore[misc]
     assert not [r for r in audit.requests(namespace=namespace) if (r.verb, r.resource) == ("patch", "jobs")]
 
 
@@ -135,14 +134,14 @@ def test_several_nodes_are_admitted_together_or_not_at_all(kube: Kube, namespace
     with PretendKubelet(kube, namespace, Runs(), stopped=Ending(75, STOPPED)):
         put(kube, namespace, "first", **nodes, compute=compute)
         until(kube, namespace, "Running", "first")
-        assert len(pods(kube, namespace, "first")) == 2
+        wait_for(lambda: len(pods(kube, namespace, "first")) == 2, "both pods")
         put(kube, namespace, "second", **nodes, compute=compute)
         until_said(kube, namespace, "second", "insufficient unused quota for nvidia.com/gpu")
         assert kueue.workload(namespace, "second-1")["spec"]["podSets"][0]["count"] == 2
         assert not pods(kube, namespace, "second")  # there is room for one of them
         kube.delete(TRAINING, namespace, "first")
         until(kube, namespace, "Running", "second")
-        assert len(pods(kube, namespace, "second")) == 2
+        wait_for(lambda: len(pods(kube, namespace, "second")) == 2, "both pods")
 
 
 @pytest.mark.usefixtures("operator")
@@ -158,6 +157,7 @@ def test_what_an_administrator_switches_off_stays_off(kube: Kube, namespace: str
         assert off["phase"] == "Queued"
         assert off["attempts"] == {"number": 1, "infrastructure": 1, "error": 0}
         assert "The workload is deactivated" in off["history"][0]["message"]
+        wait_for(lambda: not pods(kube, namespace, "t"), "its pod to go")
         time.sleep(5)  # a re-list and more
         assert not pods(kube, namespace, "t")
         assert [j["metadata"]["name"] for j in kube.list(JOB, namespace)] == ["t-1"]

@@ -49,7 +49,7 @@ class World:
             entry = self.entry(version, name)
             return entry if all(entry.get(k) == v for k, v in wanted.items()) else None
 
-        return wait_for(look, f"version {version} to be {wanted}, which is {self.entry(version, name)}")
+        return wait_for(look, f"version {version} to be {wanted}", said=lambda: f"which is {self.entry(version, name)}")
 
     def wait_for_reason(self, type: str, reason: str, name: str = "m", kind: Kind = MODEL) -> Obj:
         """Until the condition has that reason; answers it."""
@@ -58,7 +58,7 @@ class World:
             found = self.condition(type, name, kind)
             return found if found.get("reason") == reason else None
 
-        return wait_for(look, f"{type} of {name} to be {reason}, which is {self.condition(type, name, kind)}")
+        return wait_for(look, f"{type} of {name} to be {reason}", said=lambda: str(self.condition(type, name, kind)))
 
     def source_reason(self, type: str, reason: str, name: str = "hub") -> Obj:
         """The same for a ModelSource."""
@@ -69,7 +69,7 @@ class World:
         wait_for(lambda: self.kube.find(kind, self.namespace, name) is None, f"{kind.kind} {name} to go")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
     """The real operator over the whole cluster."""
     settings = {"download": {"backoffSeconds": 1, "maxBackoffSeconds": 2}, "storage": {"defaultSize": "1Gi"}}

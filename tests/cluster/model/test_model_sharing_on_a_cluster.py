@@ -52,7 +52,7 @@ def test_a_version_is_shared_followed_and_taken_back(world: World) -> None:
     wait_for(lambda: not kube.find(PV, "", disk["metadata"]["name"]), "its volume to go")
     kube.delete(NAMESPACE, "", late)
     world.wait_for_entry(sharedWith=None)
-    wait_for(lambda: not kube.get(MODEL, world.namespace, "m")["metadata"].get("finalizers"), "the guard to let go", 40)
+    wait_for(lambda: not kube.get(MODEL, world.namespace, "m")["metadata"].get("finalizers"), "the guard to let go")
 
     kube.merge(NAMESPACE, "", there, {"metadata": {"labels": ACCEPTS}})
     world.wait_for_entry(sharedWith=[row])

@@ -35,13 +35,13 @@ SYSTEM = "modelyard-system"
 VIEW = ["get", "list", "watch"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(kube: Kube) -> str:
     kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}, meta.NAMESPACE)
     return SYSTEM
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api_kubeconfig(
     control_plane: ControlPlane, kube: Kube, system: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -56,7 +56,7 @@ def api_kubeconfig(
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector(control_plane: ControlPlane, kube: Kube, system: str, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A collector beside the API; it runs only once a test starts it."""
     folder = tmp_path_factory.mktemp("collector")
@@ -65,13 +65,13 @@ def collector(control_plane: ControlPlane, kube: Kube, system: str, tmp_path_fac
         return World(control_plane, folder, certificates(folder / "tls"), ports["https"], ports["metrics"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def datasets(kube: Kube) -> None:
     """The cluster serves Datasets."""
     install_datasets(kube)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(
     api_kubeconfig: Path, collector: World, kube: Kube, datasets: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ApiProcess]:
@@ -102,7 +102,7 @@ def reporting(control_plane: ControlPlane, collector: World, kube: Kube, system:
     collector.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def admin_token(kube: Kube, system: str) -> str:
     """Somebody who may see all of ours everywhere."""
     token = account(kube, system, "viewer-of-all")

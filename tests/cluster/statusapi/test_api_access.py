@@ -208,7 +208,7 @@ def test_the_stream_shows_what_lists_would(matrix: Matrix, api: ApiProcess, name
     both = {k: matrix.where(name, "list", k) & matrix.where(name, "watch", k) for k in ALL}
     follower = Follower(api.url, user.token, kind=ALL)
     try:
-        assert follower.synced.wait(10)
+        assert follower.synced.wait(120)
         shown = {key for key in follower.state() if key[1] in matrix.namespaces}
     finally:
         follower.close()

@@ -149,7 +149,12 @@ def test_an_export_can_be_applied_as_it_is(kube: Kube, caller: Caller, namespace
     }
     kube.delete(MODEL, namespace, "one")
     assert kube.create(content, MODEL)["spec"] == made["spec"]
-    assert caller.json(path, format="json")["spec"] == made["spec"]
+
+    def exported() -> bool:
+        answer = caller.get(path, format="json")
+        return bool(answer.status_code == 200 and answer.json()["spec"] == made["spec"])
+
+    wait_for(exported, "the new one")
 
 
 def test_secrets_are_judged_without_being_read(kube: Kube, caller: Caller, namespace: str) -> None:

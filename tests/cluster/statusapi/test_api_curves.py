@@ -48,11 +48,11 @@ def test_without_the_collector_there_are_the_last_epochs(
         reporting.token(),
         {"seq": 1, "step": 1, "metrics": {"loss": 0.5}, "epochRow": {"epoch": 1, "metrics": {"accuracy": 0.5}}},
     )
-    wait_for(lambda: caller.json(f"{base}/metrics")["latest"] == {"loss": 0.5}, "the report", 60)
+    wait_for(lambda: caller.json(f"{base}/metrics")["latest"] == {"loss": 0.5}, "the report")
     collector.stop()
     _epochs_alone(caller, base)
     collector.start()
-    wait_for(lambda: caller.json(f"{base}/metrics")["available"], "the collector", 60)
+    wait_for(lambda: caller.json(f"{base}/metrics")["available"], "the collector")
     assert caller.json(f"{base}/metrics")["series"]["loss"][0]["value"] == 0.5
 
 

@@ -22,7 +22,7 @@ def test_it_ends_with_what_there_is_whatever_happens_to_watches_and_reviews(
         with api_process(tmp_path / "api", proxy.kubeconfig) as api:
             caller = api.caller(admin_token)
             follower = Follower(api.url, admin_token, namespace=filled)
-            assert follower.synced.wait(60)
+            assert follower.synced.wait(120)
             for what in STREAMS:
                 whole.arm(stream=StreamFault(what, 1, 4))
                 for number in range(5):

@@ -41,11 +41,11 @@ def test_the_api_server_goes_and_comes_back_with_its_history_gone(
     stranger = account(kube, filled, "stranger")
     make(kube, MODEL, filled, "goes", SPECS["models"])
     follower = Follower(api.url, admin_token, namespace=filled)
-    assert follower.synced.wait(10)
+    assert follower.synced.wait(120)
     wait_for(lambda: ("Model", filled, "goes") in follower.state(), "the snapshot")
     control_plane.stop_apiserver()
     try:
-        wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") == "true", "the API to say so", 30)
+        wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") == "true", "the API to say so")
         kept = caller.get("/models", namespace=filled)
         assert kept.status_code == 200
         assert len(kept.json()["items"]) == 2
@@ -58,16 +58,16 @@ def test_the_api_server_goes_and_comes_back_with_its_history_gone(
         status, words = api.probe("/readyz")
         assert status == 200
         assert words.startswith("stale since")
-        wait_for(lambda: any(beat["stale"] for beat in follower.seen("heartbeat")), "the stream to say so", 20)
+        wait_for(lambda: any(beat["stale"] for beat in follower.seen("heartbeat")), "the stream to say so")
     finally:
         control_plane.start_apiserver()
     kube.delete(MODEL, filled, "goes")
     make(kube, MODEL, filled, "comes", SPECS["models"])
     compact(control_plane)
-    wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") is None, "the API to be fresh", 30)
+    wait_for(lambda: caller.get("/models").headers.get("Modelyard-Stale") is None, "the API to be fresh")
     names = {"one", "comes"}
-    wait_for(lambda: {r["name"] for r in caller.json("/models", namespace=filled)["items"]} == names, "the list", 60)
-    wait_for(lambda: {k[2] for k in follower.state() if k[0] == "Model"} == names, "the stream", 30)
+    wait_for(lambda: {r["name"] for r in caller.json("/models", namespace=filled)["items"]} == names, "the list")
+    wait_for(lambda: {k[2] for k in follower.state() if k[0] == "Model"} == names, "the stream")
     follower.close()
 
 
@@ -95,9 +95,9 @@ def test_an_api_server_that_hangs_holds_up_nobody_who_is_known(
         assert caller.json("/models", namespace=filled)["total"] == 1
     finally:
         os.kill(server, signal.SIGCONT)
-    wait_for(lambda: api.caller(stranger).get("/models").status_code == 200, "the API server to answer", 30)
+    wait_for(lambda: api.caller(stranger).get("/models").status_code == 200, "the API server to answer")
     make(kube, MODEL, filled, "later", SPECS["models"])
-    wait_for(lambda: caller.json("/models", namespace=filled)["total"] == 2, "the change", 60)
+    wait_for(lambda: caller.json("/models", namespace=filled)["total"] == 2, "the change")
 
 
 def test_tokens_must_be_meant_for_the_audience(
@@ -113,7 +113,7 @@ def test_tokens_must_be_meant_for_the_audience(
 
 
 def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path: Path) -> None:
-    limits = {"requestsPerSecond": 0.1, "burst": 3}
+    limits = {"requestsPerSecond": 0.01, "burst": 3}
     with api_process(tmp_path, api_kubeconfig, api={"authentication": "none", "limits": limits}) as process:
         assert "no authentication" in process.log
         answer = process.caller(None).get("/status")
@@ -128,7 +128,7 @@ def test_without_authentication_only_on_loopback(api_kubeconfig: Path, tmp_path:
         process.settings["api"]["host"] = "0.0.0.0"
         process.start(ready=False)
         assert process.process is not None
-        assert process.process.wait(30) == 2
+        assert process.process.wait(120) == 2
         assert "loopback" in process.log
 
 
@@ -197,4 +197,4 @@ def test_tls_is_renewed_and_only_named_origins_may_ask(api_kubeconfig: Path, adm
             except httpx2.ConnectError:
                 return False
 
-        wait_for(renewed, "the new certificate", 60)
+        wait_for(renewed, "the new certificate")

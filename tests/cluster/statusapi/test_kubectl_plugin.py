@@ -51,7 +51,7 @@ class Plugin:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "modelyard.cli", *words]
-        return subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment(), timeout=60)
+        return subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment(), timeout=180)
 
     def out(self, *words: str) -> str:
         found = self.run(*words)
@@ -191,15 +191,19 @@ def test_a_program_that_makes_tokens_is_asked_again_when_one_expires(
 def test_a_live_view_until_the_run_is_over(plugin: Plugin, kube: Kube, namespace: str) -> None:
     make(kube, TRAINING, namespace, "one", SPECS["trainings"], RUNNING)
     command = [sys.executable, "-m", "modelyard.cli", "watch", "training", "one", "-n", namespace, "--until-over"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=plugin.environment()) as process:
-        assert process.stdout is not None
-        time.sleep(3)
+    environment = {**plugin.environment(), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        shown: list[str] = []
+        reader = threading.Thread(target=lambda: shown.extend(process.stdout))  # type: ignore[arg-type]
+        reader.start()
+        wait_for(lambda: "step 400/1000" in "".join(shown), "the first state")
         step = {"progress": {"percent": 50, "step": 500}, "metrics": {"loss": 0.2}}
         kube.merge(TRAINING, namespace, "one", {"status": step}, "status")
-        time.sleep(3)
+        wait_for(lambda: "step 500/1000" in "".join(shown), "the second state")
         kube.merge(TRAINING, namespace, "one", {"status": {"phase": "Succeeded"}}, "status")
-        said = process.stdout.read()
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
+        reader.join()
+        said = "".join(shown)
     assert "50%" in said
     assert "step 500/1000" in said
     assert "Succeeded" in said
@@ -241,7 +245,8 @@ def test_who_may_see_nothing_is_told_so(
     assert "You may not read models" in refused.stderr
     grant(kube, "plugin-jim", {"kind": "User", "name": "jim"}, [rule(["list"], ["models"])], "default")
     jim = Plugin(control_plane.client_kubeconfig("jim"), "", tmp_path)
-    assert "No models found in namespace default." in jim.out("get", "models", "-n", "default")
+    words = "No models found in namespace default."
+    wait_for(lambda: words in jim.run("get", "models", "-n", "default").stdout, "the right to be known")
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +271,7 @@ def test_a_log_is_followed_over_attempts_until_the_end(
     node.pod(namespace, "one-1", pod_labels(1))
     lines = node.lines[namespace, "one-1"]
     lines += [f"line {n}" for n in range(300)]
+    wait_for(lambda: plugin.run("logs", "one", "-n", namespace).returncode == 0, "the pod to be seen")
     assert plugin.out("logs", "one", "-n", namespace, "--tail", "3").splitlines() == [
         "line 297",
         "line 298",
@@ -292,7 +298,7 @@ def test_a_log_is_followed_over_attempts_until_the_end(
         wait_for(lambda: shown[-1:] == ["again"], "the next attempt")
         node.lines[namespace, "one-2"] += ["the end"]
         kube.merge(TRAINING, namespace, "one", {"status": {"phase": "Succeeded"}}, "status")
-        assert process.wait(60) == 0
+        assert process.wait(180) == 0
         reader.join()
         said = process.stderr.read()
     expected = [f"line {n}" for n in range(290, 300)] + [

@@ -41,7 +41,7 @@ def train(kube: Kube, namespace: str, **spec: Any) -> None:
     }
     with PretendKubelet(kube, namespace, lambda pod: Ending(0, WHOLE)):
         kube.create(make_training("t", namespace=namespace, spec=told), TRAINING)
-        wait_for(lambda: is_ready(kube, namespace), "the version to be saved", 90)
+        wait_for(lambda: is_ready(kube, namespace), "the version to be saved")
 
 
 def entry(kube: Kube, namespace: str) -> Obj:
@@ -181,4 +181,4 @@ def test_it_is_the_base_of_the_next_training_which_holds_it(kube: Kube, namespac
     assert "deletionTimestamp" not in kube.get(PVC, namespace, VOLUME)["metadata"]
     kube.delete(TRAINING, namespace, "next")
     with PretendKubelet(kube, namespace, lambda pod: None):
-        wait_for(lambda: kube.find(PVC, namespace, VOLUME) is None, "the volume to go with its last user", 90)
+        wait_for(lambda: kube.find(PVC, namespace, VOLUME) is None, "the volume to go with its last user")

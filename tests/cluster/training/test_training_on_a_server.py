@@ -18,7 +18,17 @@ from support.audit import Audit
 from support.build import make_model, make_source, make_training
 from support.cluster import Kube, Refused, path_of, wait_for
 from support.kubelet import Ending, PretendKubelet
-from support.live_trainings import TABULAR, add_claim, condition, edit, put, status_of, until, until_condition
+from support.live_trainings import (
+    TABULAR,
+    add_claim,
+    condition,
+    edit,
+    put,
+    status_of,
+    until,
+    until_condition,
+    until_reason,
+)
 from support.operator import OperatorProcess
 from support.trainings import ANALYZED, BAD, DONE, STOPPED
 
@@ -49,8 +59,12 @@ def test_from_spec_to_a_saved_version_that_outlives_its_training(
     assert found["history"][0]["exitCode"] == 0
     assert found["effectiveParams"]["epochs"] > 0
     assert not kube.list(JOB, namespace)
-    told = [e for e in kube.list(EVENT, namespace) if e["involvedObject"]["kind"] == TRAINING.kind]
-    assert {"Succeeded", "Saved"} <= {e["reason"] for e in told}
+
+    def events() -> list[Obj] | None:
+        found = [e for e in kube.list(EVENT, namespace) if e["involvedObject"]["kind"] == TRAINING.kind]
+        return found if {"Succeeded", "Saved"} <= {e["reason"] for e in found} else None
+
+    told = wait_for(events, "the Events of its end")
     assert {(e["reason"], e["count"]) for e in told} == {(e["reason"], 1) for e in told}
     assert len({e["reason"] for e in told}) == len(told), [(e["reason"], e["message"]) for e in told]
     volume = kube.get(PVC, namespace, "trn-t-output")
@@ -65,9 +79,8 @@ def test_from_spec_to_a_saved_version_that_outlives_its_training(
     assert (entry["origin"], entry["path"], entry["kind"]) == ("Training/t", "model", "Tabular")
 
     assert control_plane.audit_log
-    audit = Audit(control_plane.audit_log)
-    time.sleep(7)  # two re-lists, in which everything is looked at again
-    assert not audit.writes(namespace=namespace)
+    # Two re-lists, in which everything is looked at again.
+    Audit(control_plane.audit_log).wait_for_rest(namespace, renewals=14)
 
     kube.delete(TRAINING, namespace, "t")
     wait_for(lambda: kube.find(TRAINING, namespace, "t") is None, "the Training to go")
@@ -113,7 +126,7 @@ def test_pause_retry_and_resume(kube: Kube, namespace: str) -> None:
         assert condition(paused, "Suspended")["status"] == "True"
         wait_for(lambda: not kube.list(JOB, namespace), "the Job to go")
         edit(kube, namespace, suspend=False)
-        found = until(kube, namespace, "Succeeded", seconds=90)
+        found = until(kube, namespace, "Succeeded")
     assert [(e["attempt"], e["cause"]) for e in found["history"]] == [(1, "Suspended"), (2, "Error"), (3, "Succeeded")]
     assert found["attempts"] == {"number": 3, "infrastructure": 0, "error": 1}
 
@@ -147,7 +160,7 @@ def test_a_preempted_run_goes_on_and_keeps_its_error_budget(kube: Kube, namespac
         wait_for(lambda: status_of(kube, namespace)["reason"] == "Preempted", "the preemption to be seen")
         kube.delete(POD, namespace, name)
         found = wait_for(
-            lambda: (s := status_of(kube, namespace)).get("attempts", {}).get("number") == 2 and s, "attempt 2", 60
+            lambda: (s := status_of(kube, namespace)).get("attempts", {}).get("number") == 2 and s, "attempt 2"
         )
     assert found["attempts"] == {"number": 2, "infrastructure": 1, "error": 0}
     assert found["history"][0]["reason"] == "Preempted"
@@ -192,10 +205,7 @@ def test_a_person_is_asked_before_the_run(kube: Kube, namespace: str, control_pl
             assert condition(found, "Stalled")["status"] == condition(found, "Reconciling")["status"] == "False"
         wait_for(lambda: not kube.list(JOB, namespace), "the analyses to go")
         assert control_plane.audit_log
-        time.sleep(2)
-        audit = Audit(control_plane.audit_log)
-        time.sleep(5)
-        assert not audit.writes(namespace=namespace)
+        Audit(control_plane.audit_log).wait_for_rest(namespace)
         approved = {"metadata": {"annotations": {"modelyard.dev/approve": found["analysis"]["digest"]}}}
         kube.merge(TRAINING, namespace, "annotated", approved)
         kube.merge(
@@ -213,7 +223,8 @@ def test_bad_data_are_refused_before_the_run_and_never_fail_it(kube: Kube, names
     add_claim(kube, namespace)
     with PretendKubelet(kube, namespace, looked_at(Ending(64, BAD))):
         put(kube, namespace, pauseAfter="Analysis")
-        found = until(kube, namespace, "Validating")
+        found = until_reason(kube, namespace, "BadInput")
+        assert found["phase"] == "Validating"
         assert found["message"].startswith("Column kind is not in the data set.")
         assert condition(found, "Stalled")["status"] == "True"
     with PretendKubelet(kube, namespace, looked_at(Ending(0, ANALYZED))):
@@ -269,8 +280,8 @@ def test_bad_input_is_told_and_mended(kube: Kube, namespace: str) -> None:
     for name, spec, _, _ in REFUSED:
         put(kube, namespace, name, **{"dataset": TABULAR["dataset"], **spec})
     for name, _, reason, message in REFUSED:
-        found = until(kube, namespace, "Validating", name)
-        assert (found["reason"], found["message"]) == (reason, message)
+        found = until_reason(kube, namespace, reason, name)
+        assert (found["phase"], found["message"]) == ("Validating", message)
         assert condition(found, "Validated")["status"] == "False"
         assert condition(found, "Stalled")["status"] == "True"
     assert not kube.list(JOB, namespace)
@@ -309,7 +320,7 @@ def test_data_is_fetched_once_for_two_runs(kube: Kube, namespace: str) -> None:
         assert {o["name"] for o in volumes[0]["metadata"]["ownerReferences"]} == {"t", "u"}
         for name in ("t", "u"):
             kube.delete(TRAINING, namespace, name)
-        wait_for(lambda: not kube.list(PVC, namespace), "the data to go with its last user", 60)
+        wait_for(lambda: not kube.list(PVC, namespace), "the data to go with its last user")
 
 
 def test_what_an_operator_began_another_one_finishes(kube: Kube, namespace: str, operator: OperatorProcess) -> None:
@@ -317,10 +328,13 @@ def test_what_an_operator_began_another_one_finishes(kube: Kube, namespace: str,
     put(kube, namespace)
     wait_for(lambda: kube.find(JOB, namespace, "t-1"), "the Job")
     operator.kill()
-    kubelet = PretendKubelet(kube, namespace, at_once(0, DONE))
-    for _ in range(20):
-        kubelet.step()
-        time.sleep(0.1)
+
+    def done() -> bool:
+        conditions = kube.get(JOB, namespace, "t-1")["status"].get("conditions") or ()
+        return any(c["type"] == "Complete" and c["status"] == "True" for c in conditions)
+
+    with PretendKubelet(kube, namespace, at_once(0, DONE)):
+        wait_for(done, "the Job to be complete")
     operator.start()
-    found = until(kube, namespace, "Succeeded", seconds=90)
+    found = until(kube, namespace, "Succeeded")
     assert found["attempts"]["number"] == 1

@@ -67,7 +67,7 @@ def test_deleted_at_any_stage_nothing_is_left_but_what_was_saved(kube: Kube, nam
         for name, _, _ in STAGES:
             kube.delete(TRAINING, namespace, name)
         for kind in (TRAINING, JOB, POD, SERVICE):
-            wait_for(lambda kind=kind: not kube.list(kind, namespace), f"all {kind.plural} to go", 120)  # type: ignore[misc]
+            wait_for(lambda kind=kind: not kube.list(kind, namespace), f"all {kind.plural} to go")  # type: ignore[misc]
         wait_for(
             lambda: [c["metadata"]["name"] for c in kube.list(PVC, namespace)] == ["rows", "trn-saved-output"],
             "all volumes to go but the user's and the saved one",
