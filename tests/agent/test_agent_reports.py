@@ -130,7 +130,7 @@ def test_refusals_are_retried_and_resent_with_the_same_numbers(agent: AgentRun, 
     sink.answers = [503, 401, 429]
     agent.run("post(step=1, totalSteps=2)\npost(step=2)\n")
     sent = [report["seq"] for request in sink.requests for report in request["reports"]]
-    assert sent.count(1) == 4
+    assert sent.count(1) >= 4
     assert [r["seq"] for r in sink.accepted] == [1, 2, 3]
 
 

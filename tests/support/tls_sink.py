@@ -91,8 +91,12 @@ class Sink:
 
     @property
     def accepted(self) -> list[dict[str, Any]]:
-        """Every report that was answered with 200, in the order in which it came."""
-        return [report for request in self.requests if request["code"] == 200 for report in request["reports"]]
+        """Every report that was answered with 200, in the order in which it came; once, though it may come again."""
+        found: dict[int, dict[str, Any]] = {}
+        for request in self.requests:
+            for report in request["reports"] if request["code"] == 200 else ():
+                found.setdefault(report["seq"], report)
+        return list(found.values())
 
     def close(self) -> None:
         """Stops."""
