@@ -125,7 +125,7 @@ def test_an_environment(loader: Loader, channel: Server) -> None:
 
 
 def test_a_killed_run_fetches_no_package_again(loader: Loader, channel: Server) -> None:
-    channel.order({"match": "liba", "bytes_per_second": 1 << 20, "times": None})
+    channel.order({"match": "liba", "bytes_per_second": 256 << 10, "times": None})
     text = YML.replace("{channel}", f"{channel.url}/channel")
     process = loader.start("CONDA", "conda://env", condaEnvironmentYml=text)
     tool = "tool-2.0"

@@ -151,9 +151,9 @@ def test_a_file_that_changed_in_between_is_not_patched_together(loader: Loader, 
 
 def test_a_file_that_changes_meanwhile_asks_for_another_run(loader: Loader, serve: Serve, www: Path) -> None:
     server = serve()
-    server.order({"match": "large", "method": "GET", "bytes_per_second": 4 << 20, "cut_after": 3 << 20})
+    server.order({"match": "large", "method": "GET", "bytes_per_second": 256 << 10, "cut_after": 2 << 20})
     process = loader.start("HTTP", f"{server.url}/large.bin")
-    until(lambda: loader.staged() > 1 << 20, "some bytes")
+    until(lambda: loader.staged() > 128 << 10, "some bytes")
     (www / "large.bin").write_bytes(b"short now")
     run = loader.wait(process)
     assert (run.code, run.said["retryable"]) == (75, True), run.output

@@ -186,6 +186,6 @@ def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
     return {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 180) -> None:
     """Waits for a condition; a deadline only keeps a broken test from hanging."""
     wait_for(condition, what, seconds, 0.005)
