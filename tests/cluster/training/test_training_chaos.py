@@ -73,7 +73,7 @@ def played(kube: Kube, control_plane: ControlPlane, folder: Path, seed: int | No
             kills = killer.kills
         operator.wait_until_leading()
         wait_for(lambda: chaos.is_over(kube, namespace), "everything to come to its end", SECONDS, 0.5)
-        audit.wait_for_rest(namespace, renewals=6)
+        Audit(control_plane.audit_log).wait_for_rest(namespace, renewals=6)
         # An Event has one name however often it happens, and which ones there are is a matter of what was seen in time.
         made = [r for r in audit.written(namespace=namespace) if r.verb == "create" and r.code == 201]
         counted = Counter((r.resource, r.name) for r in made if r.resource != "events")
