@@ -109,7 +109,7 @@ class OperatorProcess:
         self.process.kill()
         self.process.wait()
         self._kills += 1
-        wait_for(lambda: not own & {other for _, other, _ in connections()}, "its last requests to be over")
+        wait_for(lambda: own.isdisjoint((other, mine) for mine, other, _ in connections()), "its requests to be over")
 
     def signal(self, number: signal.Signals) -> None:
         """Any signal."""
@@ -155,14 +155,14 @@ def connections() -> list[tuple[str, str, str]]:
     return [(row[1], row[2], row[9]) for row in rows if row[3] != TIME_WAIT]
 
 
-def connections_of(pid: int) -> set[str]:
-    """The own addresses of a process's connections; none if it is gone."""
+def connections_of(pid: int) -> set[tuple[str, str]]:
+    """A process's connections, by its own address and the other's; none if it is gone."""
     sockets = set()
     with contextlib.suppress(FileNotFoundError, PermissionError):
         for file in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 sockets.add(os.readlink(file))
-    return {own for own, other, inode in connections() if f"socket:[{inode}]" in sockets and other != "00000000:0000"}
+    return {(own, other) for own, other, inode in connections() if f"socket:[{inode}]" in sockets}
 
 
 @contextlib.contextmanager
