@@ -12,6 +12,7 @@ import ctypes
 import math
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 import time
@@ -110,14 +111,20 @@ class Crew:
             LoadError: the first failure.
         """
         parts = [files[start : start + _PROBES] for start in range(0, len(files), _PROBES)]
-        shares = [parts[number :: len(self._pipes)] for number in range(len(self._pipes))]
+        idle: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in range(len(self._pipes)):
+            idle.put(number)
 
-        def ask(number: int) -> list[list[RemoteFile]]:
-            return [self._order(number, _Probe(part)) for part in shares[number]]
+        def ask(part: Sequence[RemoteFile]) -> list[RemoteFile]:
+            number = idle.get()
+            try:
+                found: list[RemoteFile] = self._order(number, _Probe(part))
+                return found
+            finally:
+                idle.put(number)
 
         with ThreadPoolExecutor(len(self._pipes)) as pool:
-            answers = list(pool.map(ask, range(len(self._pipes))))
-        return [file for at in range(len(parts)) for file in answers[at % len(answers)][at // len(answers)]]
+            return [file for found in pool.map(ask, parts) for file in found]
 
     def hands(self, progress: Counter) -> list[Hand]:
         """Those of all processes: files of the source go into the request's staging folder."""

@@ -47,7 +47,7 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
         source.probe_by(crew.probe)
     packed = wanted(request)
     access = Access(request.mode, request.uid, request.gid, programs=isinstance(source, Builder))
-    with locked(request.root, request.patience) as lock:
+    with locked(request) as lock:
         if crew is not None:
             crew.hold(lock)
         publisher = Publisher(request.root, request.state, access)

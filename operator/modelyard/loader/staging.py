@@ -30,27 +30,26 @@ from modelyard.loader.content import RemoteFile
 from modelyard.loader.disk import Access, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
-from modelyard.loader.request import STATE_FOLDER
+from modelyard.loader.request import Request
 from modelyard.loader.retry import Patience
 
 _DURABLE_FROM_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
-def locked(root: Path, patience: float) -> Iterator[int]:
+def locked(request: Request) -> Iterator[int]:
     """Holds the volume for one download, its state folder made, and gives the lock, a handle; it goes with the process.
 
     Raises:
         LoadError: BadInput when the volume isn't there or isn't writable; Interrupted, retryable, when another
-            download holds it for longer than `patience` seconds.
+            download holds it for longer than the request's patience.
     """
-    if not root.is_dir():
-        raise LoadError("BadInput", f"There is no volume mounted at {root}.")
-    state = root / STATE_FOLDER
-    with writing(root, None):
-        state.mkdir(mode=0o755, exist_ok=True)
-        handle = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    Patience(patience).keep(lambda: _lock(handle))
+    if not request.root.is_dir():
+        raise LoadError("BadInput", f"There is no volume mounted at {request.root}.")
+    with writing(request.root, None):
+        request.state.mkdir(mode=0o755, exist_ok=True)
+        handle = os.open(request.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    Patience(request.patience).keep(lambda: _lock(handle))
     yield handle
     os.close(handle)  # a failure ends the process, and with it what still writes: only then is the volume free
 
