@@ -74,6 +74,30 @@ def test_a_directory_index(loader: Loader, serve: Serve, path: str) -> None:
     )
 
 
+def test_what_a_file_is_comes_with_its_first_bytes(loader: Loader, serve: Serve) -> None:
+    server = serve()
+    server.order()
+    run = loader.run("HTTP", f"{server.url}/")
+    assert run.code == 0, run.output
+    asked = {path: count["requests"] for path, count in server.counts().items()}
+    assert [asked[path] for path in ("/deep/data.csv", "/large.bin")] == [{"GET": 1}, {"GET": 2}]
+    assert server.sent() == sum(len(content) for content in CONTENT.values())
+
+
+def test_little_files_that_a_killed_run_has_are_asked_about_alone(loader: Loader, serve: Serve, www: Path) -> None:
+    for number in range(400):
+        (www / "deep" / f"{number:03}.bin").write_bytes(random.Random(number).randbytes(32 << 10))
+    server = serve()
+    server.order()
+    loader.kill_at(loader.start("HTTP", f"{server.url}/"), 6 << 20)
+    staged, before = loader.staged(), server.sent()
+    run = loader.run("HTTP", f"{server.url}/")
+    assert run.code == 0, run.output
+    assert tree(loader.data) == tree(www)
+    whole = sum(path.stat().st_size for path in www.rglob("*") if path.is_file())
+    assert server.sent() - before <= whole - staged + (1 << 20)
+
+
 def test_patterns_in_a_directory(loader: Loader, serve: Serve) -> None:
     server = serve()
     assert loader.run("HTTP", server.url, include="*.csv,*.txt", exclude="*ü*").code == 0

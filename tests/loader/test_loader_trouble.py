@@ -194,10 +194,13 @@ def test_a_way_out_of_the_volume_is_refused(loader: Loader, hub: Server, tmp_pat
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def small_volume(loader: Loader, megabytes: int) -> None:
-    """Gives the loader a volume of this size: a tmpfs in a mount namespace of its own, as root or as a mapped user."""
+def small_volume(loader: Loader, megabytes: int, before: str = "true") -> None:
+    """Gives the loader a volume of this size: a tmpfs in a mount namespace of its own, as root or as a mapped user.
+
+    `before` is a shell's command, with the volume as $0 and the loader's command as $@.
+    """
     flags = ["--mount"] if os.getuid() == 0 else ["--mount", "--map-root-user"]
-    mount = f'mount -t tmpfs -o size={megabytes}m,mode=1777 tmpfs "$0" && exec "$@"'
+    mount = f'mount -t tmpfs -o size={megabytes}m,mode=1777 tmpfs "$0" && {before} && exec "$@"'
     loader.prefix = ["unshare", *flags, "--", "sh", "-c", mount, str(loader.volume)]
 
 
@@ -207,6 +210,14 @@ def test_a_volume_that_is_too_small_is_seen_before(loader: Loader, hub: Server) 
     assert (run.code, run.said["reason"], run.said["retryable"]) == (64, "DiskFull", False)
     assert "MiB" in run.said["message"]
     assert hub.sent() == 0
+
+
+def test_room_that_a_killed_run_set_aside_is_not_asked_for_again(loader: Loader, hub: Server) -> None:
+    hub.order({"match": "resolve", "bytes_per_second": 2 << 20, "times": 4})
+    half = '"$@" & until [ $(du -sk "$0" | cut -f 1) -gt 24000 ]; do sleep 0.1; done; kill -9 $!; ! wait $!'
+    small_volume(loader, 32, f"{{ {half}; }}")
+    run = load(loader, hub, "org/large")
+    assert run.code == 0, run.output
 
 
 def test_a_volume_that_fills_up_is_seen_during(loader: Loader, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from modelyard.loader.failure import bad_input
 from modelyard.loader.progress import Progress
@@ -15,6 +15,8 @@ from modelyard.loader.request import STATE_FOLDER
 
 MAX_FILES = 100_000
 """More than this is refused: the list is held in memory."""
+LITTLE = 1 << 16
+"""Up to so many bytes a file is fetched into memory and written once: what a kill costs of it is less than its part."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\ud800-\udfff]|(?:^|/)\.{0,2}(?:/|$)")
 """What is no character of a file's name, and names that are empty, `.` or `..`."""
@@ -22,9 +24,8 @@ _UNSAFE = re.compile(r"[\x00-\x1f\ud800-\udfff]|(?:^|/)\.{0,2}(?:/|$)")
 Algorithm = Literal["sha256", "git-sha1", "md5", "crc32"]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file to fetch.
+class RemoteFile(NamedTuple):
+    """A file to fetch. A tuple, as there are many, which go from process to process.
 
     `path` is relative to the target, with / between its parts. `size` is in bytes, None when the server doesn't say.
     `identity` changes whenever the bytes may have changed; None means that an interrupted file can't be gone on with.
@@ -109,6 +110,14 @@ class Prober(Source, Protocol):
 
         Raises:
             LoadError: as `snapshot`.
+        """
+        ...
+
+    def begin(self, file: RemoteFile) -> AbstractContextManager[tuple[RemoteFile, Body]]:
+        """As `probe`, and the first bytes: LITTLE of them, more only from a server that sends no less than all.
+
+        Raises:
+            LoadError: as `snapshot`; `probe` may still be answered.
         """
         ...
 

@@ -30,7 +30,7 @@ from typing import Any
 from modelyard.loader.content import Prober, RemoteFile, Source
 from modelyard.loader.disk import Access
 from modelyard.loader.failure import LoadError, unexpected
-from modelyard.loader.fetch import Fetcher
+from modelyard.loader.fetch import Fetcher, begin
 from modelyard.loader.gather import HANDS, Hand
 from modelyard.loader.manifest import Entry
 from modelyard.loader.progress import Counter
@@ -38,7 +38,7 @@ from modelyard.loader.request import Request
 from modelyard.loader.staging import Staging
 
 _TELL_SECONDS = 0.2
-_PROBES = 16
+_PROBES = 64
 _MOST = 4
 """Processes. Many that make files at once in one file system cost the kernel more than they gain."""
 _PR_SET_PDEATHSIG = 1
@@ -64,6 +64,11 @@ class _Probe:
 
 
 @dataclass(frozen=True)
+class _Begin:
+    files: Sequence[RemoteFile]
+
+
+@dataclass(frozen=True)
 class _Fetch:
     files: Sequence[RemoteFile]
 
@@ -75,6 +80,8 @@ class Crew:
         context = multiprocessing.get_context("fork")
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection[Any, Any]] = []
+        self.begun: set[str] = set()
+        """The paths of what `begin` made whole."""
         count = min(_cores(), _MOST)
         for number in range(count):
             pipes = [context.Pipe() for _ in range(HANDS // count)]
@@ -110,21 +117,38 @@ class Crew:
         Raises:
             LoadError: the first failure.
         """
+        found: list[RemoteFile] = self._ask(_Probe, files)
+        return found
+
+    def begin(self, files: Sequence[RemoteFile], progress: Counter) -> list[RemoteFile]:
+        """As `probe`, by fetching the beginning of each file into the request's staging folder: that must be empty.
+
+        Raises:
+            LoadError: the first failure; everything fetched is kept.
+        """
+        found: list[tuple[RemoteFile, bool]] = self._ask(_Begin, files, progress)
+        self.begun |= {file.path for file, whole in found if whole}
+        return [file for file, _ in found]
+
+    def _ask(self, kind: type[_Probe | _Begin], files: Sequence[RemoteFile], progress: Counter | None = None) -> Any:
         parts = [files[start : start + _PROBES] for start in range(0, len(files), _PROBES)]
+        # From far places in turns: two that make files in one folder wait for each other.
+        share = max(1, -(-len(parts) // len(self._pipes)))
+        turns = [part for first in range(share) for part in range(first, len(parts), share)]
         idle: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in range(len(self._pipes)):
             idle.put(number)
 
-        def ask(part: Sequence[RemoteFile]) -> list[RemoteFile]:
+        def ask(part: int) -> Any:
             number = idle.get()
             try:
-                found: list[RemoteFile] = self._order(number, _Probe(part))
-                return found
+                return self._order(number, kind(parts[part]), progress)
             finally:
                 idle.put(number)
 
         with ThreadPoolExecutor(len(self._pipes)) as pool:
-            return [file for found in pool.map(ask, parts) for file in found]
+            found = dict(zip(turns, pool.map(ask, turns), strict=True))
+        return [answer for part in range(len(parts)) for answer in found[part]]
 
     def hands(self, progress: Counter) -> list[Hand]:
         """Those of all processes: files of the source go into the request's staging folder."""
@@ -135,7 +159,7 @@ class Crew:
 
         return [partial(fetch, number) for number in range(len(self._pipes))]
 
-    def _order(self, number: int, order: _Probe | _Fetch, progress: Counter | None = None) -> Any:
+    def _order(self, number: int, order: _Probe | _Begin | _Fetch, progress: Counter | None) -> Any:
         pipe = self._pipes[number]
         try:
             pipe.send(order)
@@ -218,10 +242,13 @@ class _Member:
                 teller.tell()
                 pipe.send(result)
 
-    def _carry_out(self, order: _Probe | _Fetch, teller: _Teller) -> list[RemoteFile] | list[Entry]:
+    def _carry_out(self, order: _Probe | _Begin | _Fetch, teller: _Teller) -> Any:
         if isinstance(order, _Probe):
             assert isinstance(self._source, Prober)
             return [self._source.probe(file) for file in order.files]
+        if isinstance(order, _Begin):
+            assert isinstance(self._source, Prober)
+            return begin(self._source, self._staging, teller, order.files)
         return Fetcher(self._source, self._staging, teller, self._access, self._patience).fetch(order.files)
 
 

@@ -19,6 +19,7 @@ BLOCK = 4096
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _BEGIN_WRITING = 2
+_KEEP_SIZE = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_WRITE_BITS = 0o666
@@ -68,6 +69,20 @@ def writing(path: Path, needed: int | None) -> Iterator[None]:
             )
             raise LoadError("BadInput", message) from None
         raise
+
+
+def allocate(handle: int, size: int) -> None:
+    """Sets blocks aside for a file that will have `size` bytes, where the file system can; its length stays.
+
+    A volume that is too small says so at once then, and writing costs the kernel a good part less.
+
+    Raises:
+        OSError: ENOSPC or EDQUOT.
+    """
+    if (allocate := getattr(_LIBC, "fallocate", None)) is None:
+        return
+    if allocate(handle, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) and ctypes.get_errno() in _FULL:
+        raise OSError(ctypes.get_errno(), "fallocate")
 
 
 def begin_writing(handle: int, offset: int, count: int) -> None:

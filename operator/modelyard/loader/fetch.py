@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from modelyard.loader.console import say
-from modelyard.loader.content import Algorithm, Body, RemoteFile, Source
-from modelyard.loader.disk import BLOCK, Access, begin_writing, require, writing
+from modelyard.loader.content import LITTLE, Algorithm, Body, Prober, RemoteFile, Source
+from modelyard.loader.disk import BLOCK, Access, allocate, begin_writing, require, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
 from modelyard.loader.progress import Counter
@@ -23,10 +23,10 @@ from modelyard.loader.staging import Staging
 
 WINDOW = 8 << 30
 """The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
-LITTLE = 1 << 16
-"""Up to so many bytes a file is fetched into memory and written once: what a kill costs of it is less than its part."""
 _WRITE_OUT_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
+_SECTOR = 512
+"""What `stat` counts blocks in, in bytes."""
 
 
 class _Hash(Protocol):
@@ -135,13 +135,9 @@ class Fetcher:
                 content += chunk
                 if len(content) > LITTLE:
                     break  # more than announced
-        digests.update(content)
-        if len(content) != file.size or not digests.match():
+        entry = _place(self._staging, file, content, digests)
+        if entry is None:
             self._count(work, 0)
-            return None
-        entry = Entry(file.path, len(content), digests.sha256())
-        with writing(self._staging.tree, len(content)):
-            self._staging.place(file, content, entry)
         return entry
 
     def _once(self, work: _Work) -> Entry | None:
@@ -152,6 +148,8 @@ class Fetcher:
         try:
             with writing(self._staging.tree, left(self._staging, file)):
                 digests, offset = self._begin(work, handle)
+                if file.size is not None:
+                    allocate(handle, file.size)
             offset, digests = self._receive(work, handle, offset, digests)
             if (file.size is not None and offset != file.size) or not digests.match():
                 self._count(work, 0)
@@ -178,11 +176,11 @@ class Fetcher:
     def _receive(self, work: _Work, handle: int, offset: int, digests: _Digests) -> tuple[int, _Digests]:
         file = work.file
         while file.size is None or offset < file.size:
-            left = None if file.size is None else file.size - offset
-            require(self._staging.tree, left or 0)
+            rest = None if file.size is None else file.size - offset
+            require(self._staging.tree, left(self._staging, file))
             before = offset
             with self._source.open(
-                file, offset, self._window if left is not None and left > self._window else None
+                file, offset, self._window if rest is not None and rest > self._window else None
             ) as body:
                 if body.offset != offset:  # the server sends the whole file instead
                     os.ftruncate(handle, 0)
@@ -227,6 +225,49 @@ class Fetcher:
         work.counted = there
 
 
+def begin(
+    source: Prober, staging: Staging, progress: Counter, files: Sequence[RemoteFile]
+) -> list[tuple[RemoteFile, bool]]:
+    """Asks what files are by fetching the beginning of each, and tells of each whether it is whole with that.
+
+    Into a staging folder that holds nothing yet: of what it holds more would be fetched than has to be.
+
+    Raises:
+        LoadError: the first failure; everything fetched is kept.
+    """
+    return [_begin(source, staging, progress, file) for file in files]
+
+
+def _begin(source: Prober, staging: Staging, progress: Counter, file: RemoteFile) -> tuple[RemoteFile, bool]:
+    try:
+        with source.begin(file) as (known, body):
+            content = b"".join(body.chunks())
+    except LoadError:
+        return source.probe(file), False
+    progress.fetched(len(content))
+    if known.identity is None or known.size is None:
+        return known, False
+    if not little(known):
+        with writing(staging.tree, known.size):
+            staging.begin(known, content)
+        return known, False
+    whole = _place(staging, known, content, _Digests(known)) is not None
+    if whole:
+        progress.whole()
+    return known, whole
+
+
+def _place(staging: Staging, file: RemoteFile, content: bytes | bytearray, digests: _Digests) -> Entry | None:
+    """Puts a little file into the tree; None when it is not what it should be."""
+    digests.update(content)
+    if len(content) != file.size or not digests.match():
+        return None
+    entry = Entry(file.path, len(content), digests.sha256())
+    with writing(staging.tree, len(content)):
+        staging.place(file, content, entry)
+    return entry
+
+
 def little(file: RemoteFile) -> bool:
     """Whether it is fetched at once."""
     return file.size is not None and file.size <= LITTLE
@@ -237,5 +278,6 @@ def left(staging: Staging, file: RemoteFile) -> int:
     there = 0
     if not little(file):
         with contextlib.suppress(FileNotFoundError):
-            there = os.stat(staging.part(file)).st_size
+            found = os.stat(staging.part(file))
+            there = max(found.st_size, found.st_blocks * _SECTOR)
     return max(0, -(-(file.size or 0) // BLOCK) * BLOCK - there)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from modelyard.loader.content import RemoteFile
 from modelyard.loader.disk import require
@@ -16,22 +16,29 @@ from modelyard.loader.staging import Staging
 
 HANDS = 8
 """So many files are on their way at once."""
-_LITTLE_AT_ONCE = 16
+_LITTLE_AT_ONCE = 64
 
 Hand = Callable[[Sequence[RemoteFile]], list[Entry]]
 """Makes files whole, and gives them; raises LoadError. For one thread at a time."""
 
 
-def gather(files: Sequence[RemoteFile], staging: Staging, progress: Progress, hands: Sequence[Hand]) -> list[Entry]:
+def gather(
+    files: Sequence[RemoteFile],
+    staging: Staging,
+    progress: Progress,
+    hands: Sequence[Hand],
+    sure: Container[str] = (),
+) -> list[Entry]:
     """Has the hands fetch what is not whole yet and gives all files, sorted by path.
+
+    `sure` are the paths of files that this run made whole before.
 
     Raises:
         LoadError: the first failure; everything fetched so far is kept.
     """
-    whole = staging.prepare(files)
+    whole = staging.prepare(files, sure)
     missing = [file for file in files if file.path not in whole]
-    progress.kept(sum(entry.size for entry in whole.values()))
-    progress.whole(len(whole))
+    progress.there(sum(entry.size for entry in whole.values()), len(whole))
     sizes = [file.size for file in files]
     progress.expect(None if None in sizes else sum(size or 0 for size in sizes), len(files))
     require(staging.tree, sum(left(staging, file) for file in missing))

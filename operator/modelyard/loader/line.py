@@ -1,4 +1,4 @@
-"""HTTP by libcurl, one exchange at a time: a request goes out, its answer is pulled as it arrives.
+"""HTTP by libcurl, one exchange at a time: a request goes out, its answer is pulled as it arrives, or taken whole.
 
 Beneath `transport`, which knows of redirects, credentials and words. What goes wrong is told by the standard library's
 own exceptions.
@@ -19,7 +19,7 @@ import pycurl
 _SUPPRESS_CONNECT_HEADERS = 265
 """An option of libcurl that pycurl has no name for: what a proxy answers to CONNECT is no answer."""
 _CONNECT_SECONDS = 10
-_SILENT_SECONDS = 60.0
+_SILENT_SECONDS = 60
 _LOOK_SECONDS = 0.2
 _BUFFER_BYTES = 1 << 17
 _NOT_TRUSTED = (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE)
@@ -37,24 +37,39 @@ class Line:
         """Bytes of the body so far."""
         self._lines: list[bytes] = []
         self._pieces: list[bytes] = []
+        self._room = 0
         self._bare = False
         self._ended = True
         self._failure: Exception | None = None
         self._multi = pycurl.CurlMulti()
+        connections = pycurl.CurlShare()
+        connections.setopt(pycurl.SH_SHARE, pycurl.LOCK_DATA_CONNECT)
         self._easy = easy = pycurl.Curl()
+        easy.setopt(pycurl.SHARE, connections)  # else what is pulled and what is taken whole would have some each
         easy.setopt(pycurl.NOSIGNAL, 1)
         easy.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         easy.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         easy.setopt(_SUPPRESS_CONNECT_HEADERS, 1)
         easy.setopt(pycurl.CONNECTTIMEOUT, _CONNECT_SECONDS)
         easy.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
+        easy.setopt(pycurl.LOW_SPEED_LIMIT, 1)
         easy.setopt(pycurl.HEADERFUNCTION, self._lines.append)
-        easy.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
         for file, folder in ((pycurl.CAINFO, pycurl.CAPATH), (pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH)):
             _trust(easy, file, folder)
 
-    def ask(self, method: str, url: str, headers: list[bytes], proxy: str | None, content: bytes | None) -> None:
+    def ask(
+        self,
+        method: str,
+        url: str,
+        headers: list[bytes],
+        proxy: str | None,
+        content: bytes | None,
+        most: int | None = None,
+    ) -> None:
         """Sends GET, HEAD or POST and waits for status and headers. `url` holds no more than ASCII.
+
+        With `most` it waits for the body too, and breaks it off when it has taken more bytes than that: for little
+        answers, as handing them over piece by piece costs more than they do.
 
         Raises:
             OSError: the other side can't be reached, or does not speak HTTP.
@@ -74,11 +89,32 @@ class Line:
         self._lines.clear()
         self._pieces.clear()
         self.received, self._bare, self._ended, self._failure = 0, method == "HEAD", False, None
-        self._multi.add_handle(easy)
+        if self._bare or most is not None:
+            self._take(most or 0)
+        else:
+            easy.setopt(pycurl.LOW_SPEED_TIME, 0)  # whoever pulls may be slow
+            easy.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
+            self._multi.add_handle(easy)
         while not self._headed():
             if self._ended:
                 raise self._failure or ConnectionError("no answer")
             self._go_on()
+
+    def _take(self, most: int) -> None:
+        self._room = most
+        self._easy.setopt(pycurl.LOW_SPEED_TIME, _SILENT_SECONDS)
+        self._easy.setopt(pycurl.WRITEFUNCTION, self._put)
+        try:
+            self._easy.perform()
+        except pycurl.error as error:
+            if self._room >= 0:
+                self._failure = _failure(int(error.args[0]), self._easy.getinfo(pycurl.OS_ERRNO))
+        self._ended = True
+
+    def _put(self, piece: bytes) -> int:
+        self._pieces.append(piece)
+        self._room -= len(piece)
+        return len(piece) if self._room >= 0 else -1
 
     def read(self) -> bytes:
         """The next bytes of the body, as they are on the wire; none at its end.
@@ -135,16 +171,16 @@ class Line:
 
     def _headed(self) -> bool:
         headers: dict[str, str] = {}
-        for line in self._lines:
-            if line.startswith(b"HTTP/"):
+        for line in b"".join(self._lines).decode("latin-1").split("\n")[:-1]:
+            name, colon, value = line.partition(":")
+            if line.startswith("HTTP/"):
                 headers.clear()
                 self.status = int(line.split(None, 2)[1])
-            elif not line.strip():
+            elif not colon and not name.strip():
                 if self.status >= 200:  # else it only announces the answer
                     self.headers = headers
                     return True
             else:
-                name, _, value = line.decode("latin-1").partition(":")
                 name, value = name.strip().lower(), value.strip()
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return False

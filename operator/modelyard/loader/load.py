@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modelyard.loader.console import files as told
 from modelyard.loader.console import say, size
-from modelyard.loader.content import Builder, Prober, Source
+from modelyard.loader.content import Builder, Prober, Snapshot, Source
 from modelyard.loader.crew import Crew
 from modelyard.loader.disk import Access
 from modelyard.loader.fetch import Fetcher
@@ -43,8 +44,6 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
     if source is None:
         say(f"Type {request.type} is mounted where it is: nothing to copy.")
         return Outcome("", 0, 0, digest([]))
-    if crew is not None and isinstance(source, Prober):
-        source.probe_by(crew.probe)
     packed = wanted(request)
     access = Access(request.mode, request.uid, request.gid, programs=isinstance(source, Builder))
     with locked(request) as lock:
@@ -57,12 +56,19 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
         if there is not None and source.pinned() == there.revision:
             return _already(there, request.state, progress)
         held = None if there is None else there.revision
-        snapshot = Patience(request.patience).keep(lambda: source.snapshot(held))
+        staging = Staging(request.state, request.key)
+
+        def look() -> Snapshot:
+            if crew is not None and isinstance(source, Prober):
+                fresh = there is None and not staging.begun()
+                source.probe_by(partial(crew.begin, progress=progress) if fresh else crew.probe)
+            return source.snapshot(held)
+
+        snapshot = Patience(request.patience).keep(look)
         if there is not None and snapshot.revision == there.revision:
             return _already(there, request.state, progress)
         counted = f": {told(len(snapshot.files))}" if snapshot.files else ""
         say(f"{snapshot.origin} is at revision {snapshot.revision}{counted}.")
-        staging = Staging(request.state, request.key)
         if isinstance(source, Builder):
             files = _built(source, staging, progress, request.patience)
         else:
@@ -70,7 +76,7 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
                 hands: Sequence[Hand] = [Fetcher(source, staging, progress, access, request.patience).fetch] * HANDS
             else:
                 hands = crew.hands(progress)
-            files = gather(snapshot.files, staging, progress, hands)
+            files = gather(snapshot.files, staging, progress, hands, crew.begun if crew is not None else ())
             if packed:
                 files = unpack(staging.tree, files)
         manifest = Manifest(

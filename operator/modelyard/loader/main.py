@@ -6,6 +6,7 @@ whatever the download is waiting for, and needs no clean-up: the staging folder 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ from modelyard.loader.request import Request, parse
 from modelyard.loader.sources import AS_ONE, NOTHING_TO_COPY, make
 
 _MESSAGE_CHARACTERS = 512
+_COLLECT_EACH = 50_000
+"""Objects. A long list of files is many of them, none of which is garbage, and each search for some reads them all."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _leave(LoadError("Interrupted", "The download was stopped.", retryable=True)))
     os.umask(0o022)
+    gc.set_threshold(_COLLECT_EACH)
     progress = Progress()
     try:
         request = parse(argv)

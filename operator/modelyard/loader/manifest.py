@@ -80,7 +80,10 @@ class Manifest:
             "bytes": self.bytes,
             "digest": digest(self.files),
         }
-        files = ",\n".join(json.dumps(entry._asdict()) for entry in sorted(self.files))
+        files = ",\n".join(
+            f'{{"path": {json.dumps(path)}, "size": {size}, "sha256": "{sha256}"}}'
+            for path, size, sha256 in sorted(self.files)
+        )
         new = path.with_name(path.name + ".new")
         with open(new, "w", encoding="utf-8") as file:
             file.write(f'{json.dumps(document, indent=1)[:-2]},\n "files": [\n{files}\n]}}\n')

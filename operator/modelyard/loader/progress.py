@@ -28,7 +28,8 @@ class Reading:
     def line(self) -> str:
         """For people."""
         if self.total_files is None:
-            return "Asking the source what there is."
+            here = f" {size(self.bytes)} in {files(self.files)} came with the answers." if self.files else ""
+            return f"Asking the source what there is.{here}"
         of_bytes = "" if self.total_bytes is None else f" of {size(self.total_bytes)}"
         percent = "" if not self.total_bytes else f" ({100 * self.bytes / self.total_bytes:.1f}%)"
         left = "" if self.eta_seconds is None else f", {span(self.eta_seconds)} left"
@@ -61,6 +62,11 @@ class Progress:
         self._total_bytes: int | None = None
         self._total_files: int | None = None
         self._marks: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def there(self, count: int, files: int) -> None:
+        """So many bytes and files are whole before the rest is fetched, whatever was counted until now."""
+        with self._lock:
+            self._bytes, self._files = count, files
 
     def expect(self, total_bytes: int | None, total_files: int) -> None:
         """Sets the totals once they are known."""

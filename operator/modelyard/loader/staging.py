@@ -23,7 +23,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modelyard.loader.content import RemoteFile
@@ -85,13 +85,20 @@ class Staging:
         """Where the whole files of a request gather."""
         return state / f"staging-{key}" / "tree"
 
-    def prepare(self, files: Sequence[RemoteFile]) -> dict[str, Entry]:
-        """Makes the folders, drops what does not belong to these files, and says what is whole already, by path."""
+    def begun(self) -> bool:
+        """Whether an earlier run, or try, may have left something."""
+        return self.folder.is_dir()
+
+    def prepare(self, files: Sequence[RemoteFile], sure: Container[str] = ()) -> dict[str, Entry]:
+        """Makes the folders, drops what does not belong to these files, and says what is whole already, by path.
+
+        Those whose paths are `sure` were fetched by this run, and are not read again.
+        """
         with writing(self.folder.parent, None):
             discard(self.folder.parent, keep=self.folder)
             self.tree.mkdir(parents=True, exist_ok=True)
             self._parts.mkdir(exist_ok=True)
-            whole = self._whole({file.path: file for file in files})
+            whole = self._whole({file.path: file for file in files}, sure)
             for folder, _, names in os.walk(self.tree, topdown=False):
                 for name in names:
                     path = Path(folder, name)
@@ -117,12 +124,12 @@ class Staging:
             shutil.rmtree(self.tree, ignore_errors=True)
             self.tree.mkdir(parents=True)
 
-    def _whole(self, files: dict[str, RemoteFile]) -> dict[str, Entry]:
+    def _whole(self, files: dict[str, RemoteFile], sure: Container[str]) -> dict[str, Entry]:
         found: dict[str, Entry] = {}
         for path in (self._journal, *self._of_processes()):
             with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as journal:
                 self._read(journal, files, found)
-        return {path: entry for path, entry in found.items() if self._still(entry)}
+        return {path: entry for path, entry in found.items() if path in sure or self._still(entry)}
 
     def _of_processes(self) -> list[Path]:
         return list(self.folder.glob("journal-*"))
@@ -154,6 +161,15 @@ class Staging:
         """Where a file's bytes gather until they are whole."""
         return self._parts / hashlib.sha256(f"{file.path}\0{file.identity}".encode()).hexdigest()[:40]
 
+    def begin(self, file: RemoteFile, content: bytes) -> None:
+        """Makes a part of a file's first bytes."""
+        self._parts.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.part(file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write(handle, content)
+        finally:
+            os.close(handle)
+
     def finish(self, file: RemoteFile, handle: int, entry: Entry, access: Access) -> None:
         """Moves a verified part, open as `handle`, into the tree."""
         access.apply(handle)
@@ -166,12 +182,11 @@ class Staging:
 
     def place(self, file: RemoteFile, content: bytes | bytearray, entry: Entry) -> None:
         """Writes a file that is verified already into the tree; who may read it is seen to when all is published."""
-        view, line = memoryview(content), self._line(file, entry)
+        line = self._line(file, entry)
         with self._lock:  # several that make files at once cost the kernel many times as much as one after the other
             handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
-                while view:
-                    view = view[os.write(handle, view) :]
+                _write(handle, content)
             finally:
                 os.close(handle)
             self._note(line)
@@ -194,13 +209,17 @@ class Staging:
     def _note(self, line: str) -> None:
         if self._handle is None:
             self._handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        left = line.encode()
-        while left:
-            left = left[os.write(self._handle, left) :]
+        _write(self._handle, line.encode())
 
     @staticmethod
     def _line(file: RemoteFile, entry: Entry) -> str:
         return json.dumps([file.path, file.identity, entry.size, entry.sha256]) + "\n"
+
+
+def _write(handle: int, content: bytes | bytearray) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
 
 
 def discard(state: Path, keep: Path | None = None) -> None:

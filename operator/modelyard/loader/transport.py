@@ -17,13 +17,12 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from modelyard.loader.content import Algorithm
+from modelyard.loader.content import LITTLE, Algorithm
 from modelyard.loader.failure import LoadError
 from modelyard.loader.line import Line
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
-_LITTLE_BYTES = 1 << 16
 _START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\\]*(?=[/?#]|$)")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _PLAIN = re.compile(r"[!-?A-~]+")
@@ -150,8 +149,10 @@ class HttpBody:
 
     digests: tuple[tuple[Algorithm, str], ...] = ()
 
-    def __init__(self, response: Response, offset: int) -> None:
+    def __init__(self, response: Response, offset: int, total: int | None) -> None:
         self.offset = offset
+        self.total = total
+        """Of the whole file, in bytes; None when the server doesn't say."""
         self.headers = response.headers
         self.url = response.url
         self._response = response
@@ -200,8 +201,11 @@ class Transport:
         *,
         secret: Mapping[str, str] | None = None,
         content: bytes | None = None,
+        little: bool = False,
     ) -> Iterator[Response]:
         """An answer with its body unread, after redirects. `secret` are headers that only this URL's origin ever gets.
+
+        What is not `little` is read as it arrives; of what should be, no more is taken than shows that it is not.
 
         Raises:
             LoadError: for what is not 200 or 206, and when the server can't be reached.
@@ -211,7 +215,7 @@ class Transport:
             credentials = self._credentials if origin(url) == self._trusted else {}
             if secret and origin(url) == first:
                 credentials = {**credentials, **secret}
-            with self._answer(method, url, {**(headers or {}), **credentials}, content) as response:
+            with self._answer(method, url, {**(headers or {}), **credentials}, content, little) as response:
                 if response.status_code in _REDIRECTS and "location" in response.headers:
                     url = self._follow(url, response.headers["location"])
                     if method == "POST" and response.status_code in (301, 302, 303):
@@ -226,13 +230,15 @@ class Transport:
         raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
 
     @contextlib.contextmanager
-    def _answer(self, method: str, url: str, headers: Mapping[str, str], content: bytes | None) -> Iterator[Response]:
+    def _answer(
+        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, little: bool
+    ) -> Iterator[Response]:
         sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
             lines = [_header(name, value) for name, value in sent.items()]
             plain, proxy = _sendable(url), self._proxy(url)
             line = self._line()
-            line.ask(method, plain, lines, proxy, content)
+            line.ask(method, plain, lines, proxy, content, LITTLE if little else None)
         except OSError as error:
             raise unreachable(error, url) from None
         except ValueError:
@@ -240,7 +246,7 @@ class Transport:
         try:
             yield Response(line, url)
         finally:
-            line.hang_up(_LITTLE_BYTES)
+            line.hang_up(LITTLE)
             self._idle.append(line)
 
     def _line(self) -> Line:
@@ -289,7 +295,8 @@ class Transport:
         if offset or length is not None:
             asked["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         method = "GET" if content is None else "POST"
-        with self.send(method, url, asked, secret=secret, content=content) as response:
+        little = min(LITTLE + 1 if most is None else most for most in (length, size)) <= LITTLE
+        with self.send(method, url, asked, secret=secret, content=content, little=little) as response:
             total: int | None = None
             start = 0
             if response.status_code == 206:
@@ -302,7 +309,7 @@ class Transport:
             if size is not None and total is not None and total != size:
                 message = f"{host(url)} offers {total} bytes where it announced {size}: the file is being changed."
                 raise LoadError("ServerError", message, retryable=True, here=False)
-            yield HttpBody(response, start)
+            yield HttpBody(response, start, total)
 
 
 def _header(name: str, value: str) -> bytes:

@@ -208,6 +208,17 @@ def test_progress_counts_and_estimates() -> None:
     assert progress.read().files == 1
 
 
+def test_what_comes_with_the_answers_is_told_and_not_counted_twice() -> None:
+    progress = Progress()
+    assert progress.read().line() == "Asking the source what there is."
+    progress.fetched(3000)
+    progress.whole(2)
+    assert "2.9 KiB in 2 files" in progress.read().line()
+    progress.expect(8000, 4)
+    progress.there(2000, 2)
+    assert (progress.read().bytes, progress.read().files) == (2000, 2)
+
+
 def test_the_digest_is_of_the_content_alone() -> None:
     one, two = Entry("a", 1, "0" * 64), Entry("b", 2, "1" * 64)
     assert digest([one, two]) == digest([two, one])

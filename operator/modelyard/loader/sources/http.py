@@ -13,10 +13,9 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
-from modelyard.loader.content import MAX_FILES, Algorithm, Body, Probes, RemoteFile, Snapshot, checked
+from modelyard.loader.content import LITTLE, MAX_FILES, Algorithm, Body, Probes, RemoteFile, Snapshot, checked
 from modelyard.loader.credentials import Credentials
 from modelyard.loader.failure import LoadError, bad_input
 from modelyard.loader.patterns import Patterns
@@ -76,7 +75,7 @@ class Http:
         if not self._patterns.wants(name):
             raise LoadError("NoMatch", f"{name} does not match {self._patterns.describe()}.")
         digests: tuple[tuple[Algorithm, str], ...] = (("sha256", self._sha256),) if self._sha256 else probe.digests
-        file = replace(probe, path=name, digests=digests)
+        file = probe._replace(path=name, digests=digests)
         revision = self.pinned() or file.identity or ""
         return Snapshot(origin=shown(self._url), revision=revision, files=checked([file]))
 
@@ -95,6 +94,12 @@ class Http:
         """A file as the server tells it."""
         return self._probe(file)[0]
 
+    @contextmanager
+    def begin(self, file: RemoteFile) -> Iterator[tuple[RemoteFile, Body]]:
+        """A file as the server tells it together with its first bytes."""
+        with self._transport.get(file.url, 0, LITTLE, None) as body:
+            yield _told(file, body.headers, body.total), body
+
     def probe_by(self, probes: Probes) -> None:
         """Has `snapshot` ask about many files by these."""
         self._probes = probes
@@ -112,8 +117,7 @@ class Http:
         size = None
         if "content-encoding" not in headers and headers.get("content-length", "").isdigit():
             size = int(headers["content-length"])
-        identity = _identity(headers, size)
-        return replace(file, size=size, identity=identity, digests=_digests(headers)), final
+        return _told(file, headers, size), final
 
     def _walk(self, url: str, below: str, depth: int) -> Iterator[RemoteFile]:
         if depth > _MAX_DEPTH:
@@ -145,6 +149,10 @@ def _authorization(credentials: Credentials) -> dict[str, str]:
         missing = "password" if username else "username"
         raise bad_input(f"The Secret lacks the key {missing}: an HTTP source needs both username and password.")
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _told(file: RemoteFile, headers: Mapping[str, str], size: int | None) -> RemoteFile:
+    return file._replace(size=size, identity=_identity(headers, size), digests=_digests(headers))
 
 
 def _identity(headers: Mapping[str, str], size: int | None) -> str | None:
