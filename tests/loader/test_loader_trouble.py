@@ -220,6 +220,20 @@ def test_room_that_a_killed_run_set_aside_is_not_asked_for_again(loader: Loader,
     assert run.code == 0, run.output
 
 
+def test_what_another_download_left_makes_room(loader: Loader, tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    for number in range(100):
+        (tmp_path / f"www/{number}.bin").write_bytes(random.Random(number).randbytes(40 << 10))
+    files = Server("hub.files", "--root", tmp_path / "www")
+    left = '"$0/.modelyard/staging-left/parts"'
+    try:
+        small_volume(loader, 8, f"mkdir -p {left} && head -c 6000000 /dev/zero >{left}/one")
+        run = loader.run("HTTP", f"{files.url}/")
+        assert (run.code, run.said.get("files")) == (0, 100), run.output
+    finally:
+        files.stop()
+
+
 def test_a_volume_that_fills_up_is_seen_during(loader: Loader, tmp_path: Path) -> None:
     (tmp_path / "www").mkdir()
     (tmp_path / "www/large.bin").write_bytes(random.Random(1).randbytes(12 << 20))

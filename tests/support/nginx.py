@@ -30,7 +30,7 @@ http {{
   default_type application/octet-stream;
   sendfile on; tcp_nopush on; keepalive_requests 100000;
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:{port} sndbuf=512k;
     root {root};
     location / {{ autoindex on; {limits} add_header X-Repo-Commit {commit}; }}
     location /api/ {{ default_type application/json; }}

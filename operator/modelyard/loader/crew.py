@@ -79,10 +79,10 @@ class Crew:
     def __init__(self, source: Source, request: Request) -> None:
         context = multiprocessing.get_context("fork")
         self._processes: list[BaseProcess] = []
-        self._pipes: list[Connection[Any, Any]] = []
         self.begun: set[str] = set()
         """The paths of what `begin` made whole."""
         count = min(_cores(), _MOST)
+        ends: list[list[Connection[Any, Any]]] = []
         for number in range(count):
             pipes = [context.Pipe() for _ in range(HANDS // count)]
             member = _Member(source, request, number)
@@ -94,9 +94,11 @@ class Crew:
             )
             process.start()
             self._processes.append(process)
-            for ours, theirs in pipes:
+            for _, theirs in pipes:
                 theirs.close()
-                self._pipes.append(ours)
+            ends.append([ours for ours, _ in pipes])
+        self._pipes = [pipe for turn in zip(*ends, strict=True) for pipe in turn]
+        """In turns, so that a few large files are shared out to all."""
 
     def hold(self, lock: int) -> None:
         """Has all hold the volume's lock, an open handle, for as long as they live."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelyard.loader.console import files as told
 from modelyard.loader.console import say, size
-from modelyard.loader.content import Builder, Prober, Snapshot, Source
+from modelyard.loader.content import Builder, Prober, RemoteFile, Source
 from modelyard.loader.crew import Crew
 from modelyard.loader.disk import Access
 from modelyard.loader.fetch import Fetcher
@@ -57,14 +57,9 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
             return _already(there, request.state, progress)
         held = None if there is None else there.revision
         staging = Staging(request.state, request.key)
-
-        def look() -> Snapshot:
-            if crew is not None and isinstance(source, Prober):
-                fresh = there is None and not staging.begun()
-                source.probe_by(partial(crew.begin, progress=progress) if fresh else crew.probe)
-            return source.snapshot(held)
-
-        snapshot = Patience(request.patience).keep(look)
+        if crew is not None and isinstance(source, Prober):
+            source.probe_by(crew.probe if there is not None else partial(_ask, crew, staging, request.state, progress))
+        snapshot = Patience(request.patience).keep(lambda: source.snapshot(held))
         if there is not None and snapshot.revision == there.revision:
             return _already(there, request.state, progress)
         counted = f": {told(len(snapshot.files))}" if snapshot.files else ""
@@ -97,6 +92,16 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
             say(f"The owner {request.uid}:{request.gid} could not be set everywhere: this user may not change owners.")
         say(f"Done: {told(len(files))}, {size(manifest.bytes)}, verified.")
         return _outcome(manifest)
+
+
+def _ask(
+    crew: Crew, staging: Staging, state: Path, progress: Progress, files: Sequence[RemoteFile]
+) -> Sequence[RemoteFile]:
+    """Asks what files are: by fetching their beginnings, where nothing is there that may be whole already."""
+    if staging.begun():
+        return crew.probe(files)
+    discard(state)  # of other downloads: their room may be needed
+    return crew.begin(files, progress)
 
 
 def _built(source: Builder, staging: Staging, progress: Progress, patience: float) -> list[Entry]:

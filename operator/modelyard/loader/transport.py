@@ -295,7 +295,7 @@ class Transport:
         if offset or length is not None:
             asked["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
         method = "GET" if content is None else "POST"
-        little = min(LITTLE + 1 if most is None else most for most in (length, size)) <= LITTLE
+        little = any(most is not None and most <= LITTLE for most in (length, size))
         with self.send(method, url, asked, secret=secret, content=content, little=little) as response:
             total: int | None = None
             start = 0
