@@ -79,7 +79,7 @@ class Crew:
     def __init__(self, source: Source, request: Request) -> None:
         context = multiprocessing.get_context("fork")
         self._processes: list[BaseProcess] = []
-        self.begun: set[str] = set()
+        self.whole: set[str] = set()
         """The paths of what `begin` made whole."""
         count = min(_cores(), _MOST)
         ends: list[list[Connection[Any, Any]]] = []
@@ -129,7 +129,7 @@ class Crew:
             LoadError: the first failure; everything fetched is kept.
         """
         found: list[tuple[RemoteFile, bool]] = self._ask(_Begin, files, progress)
-        self.begun |= {file.path for file, whole in found if whole}
+        self.whole |= {file.path for file, whole in found if whole}
         return [file for file, _ in found]
 
     def _ask(self, kind: type[_Probe | _Begin], files: Sequence[RemoteFile], progress: Counter | None = None) -> Any:

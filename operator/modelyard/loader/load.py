@@ -71,7 +71,7 @@ def load(request: Request, source: Source | Builder | None, crew: Crew | None, p
                 hands: Sequence[Hand] = [Fetcher(source, staging, progress, access, request.patience).fetch] * HANDS
             else:
                 hands = crew.hands(progress)
-            files = gather(snapshot.files, staging, progress, hands, crew.begun if crew is not None else ())
+            files = gather(snapshot.files, staging, progress, hands, crew.whole if crew is not None else ())
             if packed:
                 files = unpack(staging.tree, files)
         manifest = Manifest(
