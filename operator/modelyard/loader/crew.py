@@ -245,13 +245,12 @@ class _Member:
                 pipe.send(result)
 
     def _carry_out(self, order: _Probe | _Begin | _Fetch, teller: _Teller) -> Any:
-        if isinstance(order, _Probe):
-            assert isinstance(self._source, Prober)
-            return [self._source.probe(file) for file in order.files]
+        if isinstance(order, _Fetch):
+            return Fetcher(self._source, self._staging, teller, self._access, self._patience).fetch(order.files)
+        assert isinstance(self._source, Prober)
         if isinstance(order, _Begin):
-            assert isinstance(self._source, Prober)
             return begin(self._source, self._staging, teller, order.files)
-        return Fetcher(self._source, self._staging, teller, self._access, self._patience).fetch(order.files)
+        return [self._source.probe(file) for file in order.files]
 
 
 def _cores() -> int:

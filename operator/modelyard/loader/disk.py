@@ -71,6 +71,13 @@ def writing(path: Path, needed: int | None) -> Iterator[None]:
         raise
 
 
+def write(handle: int, content: bytes | bytearray) -> None:
+    """Writes all of it where the file stands."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
 def allocate(handle: int, size: int) -> None:
     """Sets blocks aside for a file that will have `size` bytes, where the file system can; its length stays.
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from modelyard.loader.console import say
 from modelyard.loader.content import LITTLE, Algorithm, Body, Prober, RemoteFile, Source
-from modelyard.loader.disk import BLOCK, Access, allocate, begin_writing, require, writing
+from modelyard.loader.disk import BLOCK, Access, allocate, begin_writing, require, write, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
 from modelyard.loader.progress import Counter
@@ -202,9 +202,7 @@ class Fetcher:
         size, written = work.file.size, offset
         for chunk in body.chunks():
             with writing(self._staging.tree, None if size is None else size - offset):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(handle, view) :]
+                write(handle, chunk)
             digests.update(chunk)
             offset += len(chunk)
             if offset - written >= _WRITE_OUT_BYTES:

@@ -27,7 +27,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modelyard.loader.content import RemoteFile
-from modelyard.loader.disk import Access, writing
+from modelyard.loader.disk import Access, write, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
 from modelyard.loader.request import Request
@@ -166,7 +166,7 @@ class Staging:
         self._parts.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.part(file), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            _write(handle, content)
+            write(handle, content)
         finally:
             os.close(handle)
 
@@ -186,7 +186,7 @@ class Staging:
         with self._lock:  # several that make files at once cost the kernel many times as much as one after the other
             handle = os.open(self._place(file.path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             try:
-                _write(handle, content)
+                write(handle, content)
             finally:
                 os.close(handle)
             self._note(line)
@@ -209,17 +209,11 @@ class Staging:
     def _note(self, line: str) -> None:
         if self._handle is None:
             self._handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        _write(self._handle, line.encode())
+        write(self._handle, line.encode())
 
     @staticmethod
     def _line(file: RemoteFile, entry: Entry) -> str:
         return json.dumps([file.path, file.identity, entry.size, entry.sha256]) + "\n"
-
-
-def _write(handle: int, content: bytes | bytearray) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def discard(state: Path, keep: Path | None = None) -> None:
