@@ -71,7 +71,7 @@ def writing(path: Path, needed: int | None) -> Iterator[None]:
         raise
 
 
-def write(handle: int, content: bytes | bytearray) -> None:
+def write(handle: int, content: bytes | bytearray | memoryview) -> None:
     """Writes all of it where the file stands."""
     view = memoryview(content)
     while view:

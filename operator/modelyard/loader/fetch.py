@@ -14,16 +14,16 @@ from typing import Protocol
 
 from modelyard.loader.console import say
 from modelyard.loader.content import LITTLE, Algorithm, Body, Prober, RemoteFile, Source
-from modelyard.loader.disk import BLOCK, Access, allocate, begin_writing, require, write, writing
+from modelyard.loader.disk import BLOCK, Access, allocate, require, writing
 from modelyard.loader.failure import LoadError
 from modelyard.loader.manifest import Entry
 from modelyard.loader.progress import Counter
 from modelyard.loader.retry import Patience
 from modelyard.loader.staging import Staging
+from modelyard.loader.writer import Writer
 
 WINDOW = 8 << 30
 """The longest range asked for at once, in bytes: some content networks refuse to send more than 50 GB in one answer."""
-_WRITE_OUT_BYTES = 8 << 20
 _READ_BYTES = 1 << 18
 _SECTOR = 512
 """What `stat` counts blocks in, in bytes."""
@@ -199,18 +199,16 @@ class Fetcher:
         return offset, digests
 
     def _copy(self, work: _Work, body: Body, handle: int, offset: int, digests: _Digests) -> int:
-        size, written = work.file.size, offset
-        for chunk in body.chunks():
-            with writing(self._staging.tree, None if size is None else size - offset):
-                write(handle, chunk)
-            digests.update(chunk)
-            offset += len(chunk)
-            if offset - written >= _WRITE_OUT_BYTES:
-                begin_writing(handle, written, offset - written)
-                written = offset
-            self._received(work, len(chunk))
-            if size is not None and offset > size:
-                break  # more than announced: no need to take it all to know that it is wrong
+        size = work.file.size
+        with writing(self._staging.tree, None), Writer(handle, offset, size) as writer:
+            for chunk in body.chunks():
+                with writing(self._staging.tree, None if size is None else size - offset):
+                    writer.write(chunk)
+                digests.update(chunk)
+                offset += len(chunk)
+                self._received(work, len(chunk))
+                if size is not None and offset > size:
+                    break  # more than announced: no need to take it all to know that it is wrong
         return offset
 
     def _received(self, work: _Work, count: int) -> None:
