@@ -3,8 +3,8 @@
 2 GiB in 4 files, then 20,000 files of 8 KiB. The server is as plain as can be (static files, among them the hub's
 answers), so that the client is what is measured. Each run goes into an empty folder and ends when its bytes are on the
 disk: the loader sees to that itself, for the others `syncfs` is added. The loader checks a sha256 of every byte on the
-way, the others check nothing. The clients take turns, but for `hf`, which comes last: it deletes as many files as it
-makes, and for minutes after that ext4 is slow to make new ones. The median of BENCH_LOAD_ROUNDS counts, and who needs
+way, the others check nothing. The clients take turns, but for aria2c and `hf`, which come last: they delete as many
+files as they make, and for minutes after that ext4 is slow to make new ones. The median of BENCH_LOAD_ROUNDS counts, and who needs
 more than a minute for a turn has only one. Then the loader is killed at half, and what the server sends in all is
 counted.
 BENCH_LOAD_BYTES, BENCH_LOAD_LARGE, BENCH_LOAD_FILES and BENCH_LOAD_SMALL change the sizes; needs about three times
@@ -46,7 +46,8 @@ MANY_FILES = 1_000
 MEMORY_EACH = 10
 """Each so many looks whether a client has ended its memory is read, which costs it something."""
 AT_ONCE = "8"
-LAST = "hf download"
+HUB = "hf download"
+LAST = ("aria2c", HUB)
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,23 @@ def compare(server: Nginx, root: Path, target: Path, name: str, sizes: Sequence[
     rclone = ["rclone", "copy", "--transfers", AT_ONCE, "--checkers", AT_ONCE, "--http-url", files]
     clients = {
         "ours, HUGGING_FACE": ours(target, "HUGGING_FACE", f"huggingface://org/{name}", endpoint=server.url),
-        LAST: [sys.executable, "-m", "huggingface_hub.cli.hf", "download", f"org/{name}", "--local-dir", str(target)],
+        "hf download": [
+            sys.executable,
+            "-m",
+            "huggingface_hub.cli.hf",
+            "download",
+            f"org/{name}",
+            "--local-dir",
+            str(target),
+        ],
         "ours, HTTP": ours(target, "HTTP", files),
         "rclone": [*rclone, ":http:", str(target)],
         "aria2c": aria2,
     }
     costs: dict[str, list[Cost]] = {client: [] for client in clients}
-    for client in [client for _ in range(ROUNDS) for client in clients if client != LAST] + [LAST] * ROUNDS:
+    turns = [client for _ in range(ROUNDS) for client in clients if client not in LAST]
+    turns += [client for client in LAST for _ in range(ROUNDS)]
+    for client in turns:
         if any(cost.seconds > SLOW_SECONDS for cost in costs[client]):
             continue
         cost = run(clients[client], target, server.url, sum(sizes))
@@ -152,7 +163,7 @@ def told(name: str, costs: dict[str, Cost], sizes: Sequence[int]) -> list[Row]:
             for client, cost in others.items()
             if client != best
         ]
-        like = LAST if kind == "HUGGING_FACE" else "rclone"
+        like = HUB if kind == "HUGGING_FACE" else "rclone"
         rows.append(less_is_better("  CPU", "s", costs[mine].cpu, costs[like].cpu, like))
         rows.append(less_is_better("  memory", "MiB", costs[mine].peak / 2**20, costs[like].peak / 2**20, like))
         rows.append(at_most("  memory, bound", "MiB", costs[mine].peak / 2**20, MEMORY / 2**20))

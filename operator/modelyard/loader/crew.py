@@ -41,6 +41,8 @@ _TELL_SECONDS = 0.2
 _PROBES = 64
 _MOST = 4
 """Processes. Many that make files at once in one file system cost the kernel more than they gain."""
+_OF_A_CORE = 2
+"""Processes: threads of one wait for each other even where all of them share a core."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -81,7 +83,7 @@ class Crew:
         self._processes: list[BaseProcess] = []
         self.whole: set[str] = set()
         """The paths of what `begin` made whole."""
-        count = min(_cores(), _MOST)
+        count = min(_cores() * _OF_A_CORE, _MOST)
         ends: list[list[Connection[Any, Any]]] = []
         for number in range(count):
             pipes = [context.Pipe() for _ in range(HANDS // count)]

@@ -80,11 +80,15 @@ class Publisher:
         )
 
     def _dress(self, tree: Path) -> None:
-        for folder, _, names in os.walk(tree):
-            self._access.apply(folder)
-            for name in names:
-                if not os.path.islink(path := os.path.join(folder, name)):
-                    self._access.apply(path)
+        folders = [str(tree)]
+        while folders:
+            self._access.apply(folder := folders.pop())
+            with os.scandir(folder) as found:
+                for entry in found:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif not entry.is_symlink():
+                        self._access.apply(entry.path)
 
     def _refuse_foreign(self, target: Path, name: str, ours: bool) -> None:
         resolved = Path(os.path.realpath(target.parent))

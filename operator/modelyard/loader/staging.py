@@ -99,14 +99,14 @@ class Staging:
             self.tree.mkdir(parents=True, exist_ok=True)
             self._parts.mkdir(exist_ok=True)
             whole = self._whole({file.path: file for file in files}, sure)
-            for folder, _, names in os.walk(self.tree, topdown=False):
+            for folder, _, names in os.walk(self._tree, topdown=False):
                 for name in names:
-                    path = Path(folder, name)
-                    if str(path.relative_to(self.tree)) not in whole:
-                        path.unlink()
-                if Path(folder) != self.tree:
+                    place = f"{folder}/{name}"
+                    if place[len(self._tree) + 1 :] not in whole:
+                        os.unlink(place)
+                if folder != self._tree:
                     with contextlib.suppress(OSError):  # not empty: it holds wanted files
-                        Path(folder).rmdir()
+                        os.rmdir(folder)
             current = {self.part(file).name for file in files if file.identity is not None and file.path not in whole}
             for part in list(self._parts.iterdir()):
                 if part.name not in current:

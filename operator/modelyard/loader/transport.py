@@ -163,7 +163,7 @@ class HttpBody:
         Raises:
             LoadError: Unreachable when the connection breaks.
         """
-        yield from self._response.chunks()
+        return self._response.chunks()
 
 
 def small(response: Response, most: int) -> bytes:
@@ -212,42 +212,41 @@ class Transport:
         """
         first = origin(url)
         for _ in range(_MAX_REDIRECTS):
-            credentials = self._credentials if origin(url) == self._trusted else {}
-            if secret and origin(url) == first:
+            here = origin(url)
+            credentials = self._credentials if here == self._trusted else {}
+            if secret and here == first:
                 credentials = {**credentials, **secret}
-            with self._answer(method, url, {**(headers or {}), **credentials}, content, little) as response:
-                if response.status_code in _REDIRECTS and "location" in response.headers:
-                    url = self._follow(url, response.headers["location"])
-                    if method == "POST" and response.status_code in (301, 302, 303):
+            line = self._ask(method, url, self._proxy(here), {**(headers or {}), **credentials}, content, little)
+            try:
+                if line.status in _REDIRECTS and "location" in line.headers:
+                    url = self._follow(url, line.headers["location"])
+                    if method == "POST" and line.status in (301, 302, 303):
                         method, content = "GET", None
                         headers = {name: value for name, value in (headers or {}).items() if name != "Content-Type"}
                     continue
-                if response.status_code not in (200, 206):
-                    own = self._explain(response.status_code, response.headers) if self._explain else None
-                    raise own or refused(response.status_code, response.headers, shown(url))
-                yield response
+                if line.status not in (200, 206):
+                    own = self._explain(line.status, line.headers) if self._explain else None
+                    raise own or refused(line.status, line.headers, shown(url))
+                yield Response(line, url)
                 return
+            finally:
+                line.hang_up(LITTLE)
+                self._idle.append(line)
         raise LoadError("BadInput", f"{host(url)} redirects more than {_MAX_REDIRECTS} times.")
 
-    @contextlib.contextmanager
-    def _answer(
-        self, method: str, url: str, headers: Mapping[str, str], content: bytes | None, little: bool
-    ) -> Iterator[Response]:
+    def _ask(
+        self, method: str, url: str, proxy: str | None, headers: Mapping[str, str], content: bytes | None, little: bool
+    ) -> Line:
         sent = {"Accept-Encoding": "identity", "User-Agent": "modelyard-load", **headers}
         try:
             lines = [_header(name, value) for name, value in sent.items()]
-            plain, proxy = _sendable(url), self._proxy(url)
             line = self._line()
-            line.ask(method, plain, lines, proxy, content, LITTLE if little else None)
+            line.ask(method, _sendable(url), lines, proxy, content, LITTLE if little else None)
         except OSError as error:
             raise unreachable(error, url) from None
         except ValueError:
             raise LoadError("BadInput", "The address, or a credential, holds what HTTP can't carry.") from None
-        try:
-            yield Response(line, url)
-        finally:
-            line.hang_up(LITTLE)
-            self._idle.append(line)
+        return line
 
     def _line(self) -> Line:
         try:
@@ -255,9 +254,9 @@ class Transport:
         except IndexError:
             return Line()
 
-    def _proxy(self, url: str) -> str | None:
-        """The proxy that the environment names for this URL."""
-        scheme, host, _ = origin(url)
+    def _proxy(self, of: tuple[str, str, int]) -> str | None:
+        """The proxy that the environment names for an origin."""
+        scheme, host, _ = of
         if (scheme, host) not in self._by:
             found = self._proxies.get(scheme) or self._proxies.get("all")
             self._by[scheme, host] = None if not found or proxy_bypass(host) else found
