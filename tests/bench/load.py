@@ -4,9 +4,9 @@
 answers), so that the client is what is measured. Each run goes into an empty folder and ends when its bytes are on the
 disk: the loader sees to that itself, for the others `syncfs` is added. The loader checks a sha256 of every byte on the
 way, the others check nothing. The clients take turns, but for aria2c and `hf`, which come last: they delete as many
-files as they make, and for minutes after that ext4 is slow to make new ones. The median of BENCH_LOAD_ROUNDS counts, and who needs
-more than a minute for a turn has only one. Then the loader is killed at half, and what the server sends in all is
-counted.
+files as they make, and for minutes after that ext4 is slow to make new ones. The median of BENCH_LOAD_ROUNDS counts,
+and who needs more than a minute for a turn has only one. Then the loader is killed at half, and what the server sends
+in all is counted.
 BENCH_LOAD_BYTES, BENCH_LOAD_LARGE, BENCH_LOAD_FILES and BENCH_LOAD_SMALL change the sizes; needs about three times
 BENCH_LOAD_BYTES on the disk, and ten minutes of two idle cores.
 """
@@ -113,15 +113,7 @@ def compare(server: Nginx, root: Path, target: Path, name: str, sizes: Sequence[
     rclone = ["rclone", "copy", "--transfers", AT_ONCE, "--checkers", AT_ONCE, "--http-url", files]
     clients = {
         "ours, HUGGING_FACE": ours(target, "HUGGING_FACE", f"huggingface://org/{name}", endpoint=server.url),
-        "hf download": [
-            sys.executable,
-            "-m",
-            "huggingface_hub.cli.hf",
-            "download",
-            f"org/{name}",
-            "--local-dir",
-            str(target),
-        ],
+        HUB: [sys.executable, "-m", "huggingface_hub.cli.hf", "download", f"org/{name}", "--local-dir", str(target)],
         "ours, HTTP": ours(target, "HTTP", files),
         "rclone": [*rclone, ":http:", str(target)],
         "aria2c": aria2,

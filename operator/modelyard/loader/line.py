@@ -21,7 +21,8 @@ _SUPPRESS_CONNECT_HEADERS = 265
 _CONNECT_SECONDS = 10
 _SILENT_SECONDS = 60
 _LOOK_SECONDS = 0.2
-_BUFFER_BYTES = 1 << 17
+_BUFFER_BYTES = 1 << 16
+"""Ten times as much comes in one go. More of it would save some CPU, but a kill would cost more."""
 _NOT_TRUSTED = (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE)
 _NO_NAME = (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_RESOLVE_PROXY)
 
