@@ -28,7 +28,7 @@ class Writer:
         """`offset` is where the file stands, `size` what it will have, in bytes; None when nobody knows."""
         self._handle = handle
         self._offset = self._begun = offset
-        """Up to where it is written, and begun to be written out."""
+        """Up to where it is written through the cache, and begun to be written out."""
         self._held = 0
         direct = size is not None and size >= DIRECT_FROM and os.major(os.fstat(handle).st_dev) != 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES)) if direct else None
@@ -72,7 +72,6 @@ class Writer:
         if self._buffer is None or not self._held:
             return
         rest, self._held = self._buffer[: self._held], 0
-        self._offset += len(rest)
         if self._full == _BUFFER_BYTES and len(rest) % BLOCK == 0:
             try:
                 self._past_cache(True)
