@@ -80,7 +80,7 @@ class Publisher:
         )
 
     def _dress(self, tree: Path) -> None:
-        folders = [str(tree)]
+        folders = [str(tree)]  # not by os.walk, which would have each file looked at twice, to leave links out
         while folders:
             self._access.apply(folder := folders.pop())
             with os.scandir(folder) as found:

@@ -28,12 +28,11 @@ class Writer:
         """`offset` is where the file stands, `size` what it will have, in bytes; None when nobody knows."""
         self._handle = handle
         self._offset = self._begun = offset
-        """Up to where it is written through the cache, and begun to be written out."""
+        """Up to where it is written, and begun to be written out of the cache."""
         self._held = 0
         direct = size is not None and size >= DIRECT_FROM and os.major(os.fstat(handle).st_dev) != 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER_BYTES)) if direct else None
         """In whole pages, as O_DIRECT wants it."""
-        self._full = _BUFFER_BYTES - offset % BLOCK  # so that all but the first begin at a whole block
 
     def __enter__(self) -> Writer:
         return self
@@ -54,35 +53,39 @@ class Writer:
             return
         rest = memoryview(content)
         while rest:
-            count = min(len(rest), self._full - self._held)
-            self._buffer[self._held : self._held + count] = rest[:count]
-            self._held += count
-            rest = rest[count:]
-            if self._held == self._full:
+            room = _BUFFER_BYTES - self._offset % BLOCK - self._held  # so that the next begins at a whole block
+            piece, rest = rest[:room], rest[room:]
+            self._buffer[self._held : self._held + len(piece)] = piece
+            self._held += len(piece)
+            if len(piece) == room:
                 self._flush()
 
-    def _write_through(self, content: bytes) -> None:
+    def _flush(self) -> None:
+        if self._buffer is None:
+            return
+        rest, self._held = self._buffer[: self._held], 0
+        if self._offset % BLOCK == 0 and len(rest) % BLOCK == 0:
+            rest = rest[self._write_past_cache(rest) :]
+        self._write_through(rest)
+
+    def _write_past_cache(self, blocks: memoryview) -> int:
+        """Gives how many of these bytes are written: none where the file system can't do it."""
+        flags = fcntl.fcntl(self._handle, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._handle, fcntl.F_SETFL, flags | os.O_DIRECT)
+            written = os.write(self._handle, blocks)
+        except OSError as refusal:
+            if refusal.errno != errno.EINVAL:
+                raise
+            written = 0
+        finally:
+            fcntl.fcntl(self._handle, fcntl.F_SETFL, flags)
+        self._offset += written
+        return written
+
+    def _write_through(self, content: bytes | memoryview) -> None:
         write(self._handle, content)
         self._offset += len(content)
         if self._offset - self._begun >= _WRITE_OUT_BYTES:
             begin_writing(self._handle, self._begun, self._offset - self._begun)
             self._begun = self._offset
-
-    def _flush(self) -> None:
-        if self._buffer is None or not self._held:
-            return
-        rest, self._held = self._buffer[: self._held], 0
-        if self._full == _BUFFER_BYTES and len(rest) % BLOCK == 0:
-            try:
-                self._past_cache(True)
-                rest = rest[os.write(self._handle, rest) :]
-            except OSError as refusal:
-                if refusal.errno != errno.EINVAL:  # that is: not on this file system
-                    raise
-        self._past_cache(False)
-        write(self._handle, rest)
-        self._full = _BUFFER_BYTES
-
-    def _past_cache(self, wanted: bool) -> None:
-        flags = fcntl.fcntl(self._handle, fcntl.F_GETFL)
-        fcntl.fcntl(self._handle, fcntl.F_SETFL, flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT)
